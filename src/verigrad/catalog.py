@@ -1,0 +1,283 @@
+"""The one table of names. Strings become objects here and nowhere else.
+
+A spec names an entry and sets some of its parameters; what is left out keeps its default (`spec.py` has the grammar):
+
+    pgd                                  a name alone
+    pgd:steps=20,step_size=8/255         as it is written on the command line
+    on-twin:attack=pgd(steps=20),change=frozen-grid
+                                         inside another spec the parameters stand in parentheses
+
+Hyphen and underscore are the same in names. `describe` writes the canonical spec, which stands for an object's
+identity. This file imports no room of the house, so that names can be listed without torch; a target is imported when
+it is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
+
+from verigrad.spec import Mismatch, Unreadable, Value, Word, convert, expectation, read, show, write
+
+KINDS = ("model", "threat", "attack", "change", "objective", "algorithm", "schedule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One name.
+
+    Args:
+        kind: one of `KINDS`.
+        name: what a spec says, unique within its kind.
+        target: "module:Class".
+        paper: where it comes from, or "" where it is common knowledge.
+        summary: what it is, in one line.
+    """
+
+    kind: str
+    name: str
+    target: str
+    paper: str = ""
+    summary: str
+
+
+def _table(kind: str, *rows: tuple[str, str, str, str]) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(kind=kind, name=name, target=f"verigrad.{target}", paper=paper, summary=summary)
+        for name, target, paper, summary in rows
+    )
+
+
+TABLE: tuple[Entry, ...] = (
+    *_table(
+        "model",
+        ("small-conv", "models.small:SmallConvNet", "", "two convolutions and two linear layers"),
+        (
+            "sonet",
+            "models.sonet:SONet",
+            "Huang et al. 2020",
+            "stabilised neural ODE: every layer is an ODE block with a skew field",
+        ),
+        ("scaled-logits", "models.masks:ScaledLogits", "", "a model whose logits are multiplied by a constant"),
+        ("quantised-input", "models.masks:QuantisedInput", "", "a model that sees its input rounded to a few levels"),
+        ("normalised", "models.masks:Normalised", "", "a model that sees its input less a mean, over a deviation"),
+    ),
+    *_table(
+        "threat",
+        ("linf", "core.threat:Linf", "", "each pixel moves by at most eps"),
+        ("l2", "core.threat:L2", "", "the whole perturbation has Euclidean length at most eps"),
+        ("l0", "core.threat:L0", "", "at most so many pixels change, to any valid value"),
+    ),
+    *_table(
+        "attack",
+        ("fgsm", "attacks.fgsm:FGSM", "Goodfellow et al. 2015", "one full step along the steepest direction"),
+        ("pgd", "attacks.pgd:PGD", "Madry et al. 2018", "projected gradient ascent with restarts"),
+        (
+            "cw-linf",
+            "attacks.carlini_wagner:CarliniWagnerLinf",
+            "Carlini & Wagner 2017",
+            "ascent on the hinged margin, as in the code of the SONet paper",
+        ),
+        ("spsa", "attacks.spsa:SPSA", "Uesato et al. 2018", "ascent on finite differences; needs no gradient"),
+        ("on-twin", "attacks.solver_aware:OnTwin", "", "an attack climbs a changed model and is judged on the model"),
+    ),
+    *_table(
+        "change",
+        ("frozen-grid", "attacks.solver_aware:FrozenGrid", "", "the solver's steps are constants in the backward pass"),
+        (
+            "initial-step",
+            "attacks.solver_aware:InitialStepOnly",
+            "",
+            "only the first step of the grid is differentiated",
+        ),
+        ("batch-of-one", "attacks.solver_aware:BatchOfOne", "", "every sample is solved on a grid of its own"),
+        ("fixed-steps", "attacks.solver_aware:FixedSteps", "", "the solve takes fixed steps"),
+        ("rescaled", "attacks.changes:Rescaled", "", "the logits are divided by their own size"),
+        ("float64", "attacks.changes:Float64", "", "the model computes in double precision"),
+        (
+            "identity-backward",
+            "attacks.changes:IdentityBackward",
+            "Athalye et al. 2018, BPDA",
+            "a step without a derivative passes the gradient unchanged",
+        ),
+        (
+            "noise-averaged",
+            "attacks.changes:NoiseAveraged",
+            "Athalye et al. 2018, EOT",
+            "the gradient is averaged over noise on the input",
+        ),
+    ),
+    *_table(
+        "objective",
+        ("natural", "training.objectives.natural:Natural", "", "cross-entropy on the images as they are"),
+        (
+            "adversarial",
+            "training.objectives.adversarial:Adversarial",
+            "Madry et al. 2018",
+            "cross-entropy on images perturbed by an attack",
+        ),
+    ),
+    *_table(
+        "schedule",
+        ("steps", "training.schedule:Steps", "", "the learning rate falls by a factor at some places"),
+        (
+            "one-cycle",
+            "training.schedule:OneCycle",
+            "Smith & Topin 2018",
+            "the learning rate rises once and falls once",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Key:
+    """One parameter of a class: its annotation, and whether a spec must set it."""
+
+    annotation: Any
+    required: bool
+
+
+def entries(kind: str) -> tuple[Entry, ...]:
+    """All entries of a kind, in the table's order.
+
+    Raises:
+        BadInput: for an unknown kind.
+    """
+    if kind not in KINDS:
+        raise _bad_input(f"There is no kind {kind!r}.{_nearest(kind, KINDS)} Kinds are {', '.join(KINDS)}.")
+    return tuple(entry for entry in TABLE if entry.kind == kind)
+
+
+def find(kind: str, name: str) -> Entry:
+    """The entry of that name; hyphen and underscore are the same.
+
+    Raises:
+        BadInput: naming the nearest match and every known name.
+    """
+    known = {entry.name: entry for entry in entries(kind)}
+    if (wanted := _canonical(name)) in known:
+        return known[wanted]
+    raise _bad_input(f"There is no {kind} {name!r}.{_nearest(wanted, known)} Known: {', '.join(known) or 'none yet'}.")
+
+
+def load(entry: Entry) -> Any:
+    """The class behind an entry. Imports its module, and so torch."""
+    module, _, name = entry.target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def build(kind: str, spec: str) -> Any:
+    """The object that a spec describes.
+
+    Raises:
+        BadInput: the text cannot be read, or a name, key or value is unknown or of the wrong type; also whatever the
+            object itself refuses.
+    """
+    try:
+        tree = read(spec)
+    except Unreadable as fault:
+        raise _bad_input(f"Cannot read {spec!r}: {fault}. It should read NAME:key=value,key=value.") from None
+    return _construct(find(kind, tree.text), tree.pairs or {})
+
+
+def describe(obj: Any) -> str:
+    """The canonical spec of a frozen dataclass: every field, sorted by name; equal objects give equal text.
+
+    `build(kind, describe(obj)) == obj` for everything in the catalog. A class of the user's own is named by its dotted
+    path, which identifies it and which `build` refuses.
+
+    Raises:
+        TypeError: obj is not a dataclass object, or holds what no spec can say.
+    """
+    name, pairs = _parts(obj)
+    return f"{name}:{pairs}" if pairs else name
+
+
+def _nested(obj: Any) -> str:
+    name, pairs = _parts(obj)
+    return f"{name}({pairs})"
+
+
+def _parts(obj: Any) -> tuple[str, str]:
+    cls = type(obj)
+    if not is_dataclass(cls):
+        raise TypeError(f"Only dataclass objects have a spec. Got {cls.__module__}.{cls.__qualname__}.")
+    own = f"{cls.__module__}.{cls.__qualname__}"
+    name = next((entry.name for entry in TABLE if entry.target.replace(":", ".") == own), own)
+    keys = _keys(cls)
+    pairs = [f"{key}={write(getattr(obj, key), keys[key].annotation, _nested)}" for key in sorted(keys)]
+    return name, ",".join(pairs)
+
+
+def _construct(entry: Entry, pairs: Mapping[str, Value]) -> Any:
+    cls = load(entry)
+    keys = _keys(cls)
+    known = f"Its keys are {', '.join(sorted(keys))}." if keys else "It has no keys."
+    values: dict[str, Any] = {}
+    for key, value in pairs.items():
+        if key not in keys:
+            raise _bad_input(f"The {entry.kind} {entry.name} has no key {key!r}.{_nearest(key, keys)} {known}")
+        annotation = keys[key].annotation
+        try:
+            values[key] = convert(value, annotation, _build_nested)
+        except Mismatch:
+            wanted = f"The {key!r} of {entry.name} must be {expectation(annotation)}. Got {show(value)}."
+            raise _bad_input(f"{wanted} {known}") from None
+    missing = [key for key in keys if keys[key].required and key not in values]
+    if missing:
+        raise _bad_input(f"The {entry.kind} {entry.name} needs a value for {', '.join(missing)}. {known}")
+    return cls(**values)
+
+
+def _build_nested(word: Word, annotation: Any) -> Any:
+    """Another entry: of the kind that an annotation such as `Attack` stands for, else the first of that name."""
+    told = getattr(annotation, "__name__", "").lower()
+    kind = "model" if told == "module" else told
+    if kind not in KINDS:
+        kind = next((entry.kind for entry in TABLE if entry.name == _canonical(word.text)), "attack")
+    return _construct(find(kind, word.text), word.pairs or {})
+
+
+def _keys(cls: Any) -> dict[str, _Key]:
+    """The parameters of a dataclass, or of the `__init__` of any other class."""
+    if is_dataclass(cls):
+        hints = _hints(cls)
+        open_ = (MISSING, MISSING)
+        return {
+            field.name: _Key(
+                annotation=hints.get(field.name, Any), required=(field.default, field.default_factory) == open_
+            )
+            for field in fields(cls)
+            if field.init
+        }
+    hints = _hints(cls.__init__)
+    return {
+        name: _Key(annotation=hints.get(name, str), required=parameter.default is Parameter.empty)
+        for name, parameter in signature(cls).parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(of)
+    except NameError:  # a class of the user's own, defined inside a function
+        return {}
+
+
+def _canonical(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _bad_input(message: str) -> Exception:
+    return import_module("verigrad.core.errors").BadInput(message)

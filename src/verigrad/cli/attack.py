@@ -1,0 +1,123 @@
+"""`verigrad attack`: what accuracy is left under some attacks, each alone and all together."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from verigrad.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from verigrad.evaluation.run import Attempt
+    from verigrad.evaluation.subject import Subject
+    from verigrad.ledger.store import Ledger
+
+
+class Outcome(NamedTuple):
+    """Numbers of the samples that are correct without an attack, and by its spec what each attack did to them."""
+
+    n: int
+    correct: tuple[int, ...]
+    attempts: dict[str, Attempt]
+
+
+def attack(
+    model: Annotated[str, typer.Argument(help="package.module:factory, or a verigrad checkpoint folder.")],
+    data: Annotated[
+        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+    ],
+    threat: Annotated[str, typer.Option(help="linf:EPS, l2:EPS or l0:PIXELS; fractions such as linf:8/255 are fine.")],
+    attacks: Annotated[
+        list[str], typer.Option(help="NAME or NAME:key=value,...; several between blanks, or the option again.")
+    ],
+    weights: Annotated[str | None, typer.Option(help="Weights for the factory's model: .safetensors or .pt.")] = None,
+    n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples judged together.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the ledger and its witnesses; the same command resumes it.")
+    ] = None,
+) -> None:
+    """Attack a model and print the accuracy that is left."""
+    from verigrad import catalog
+    from verigrad.core.threat import parse_threat
+    from verigrad.data.images import data_hash
+    from verigrad.data.load import load_data
+    from verigrad.evaluation.subject import Subject
+    from verigrad.ledger.store import Ledger
+    from verigrad.models.loading import check_classifier, describe_model, load_model, weights_hash
+
+    ball = parse_threat(threat)
+    tools = {spec: catalog.build("attack", spec) for text in attacks for spec in text.split()}
+    if not tools:
+        raise BadInput("--attacks names no attack. Write for example --attacks 'fgsm pgd:steps=20'.")
+    images = load_data(data, n=n)
+    classifier = load_model(model, weights=weights)
+    check_classifier(classifier, images.x, images.y)
+    subject = Subject(model=classifier, x=images.x, y=images.y, threat=ball, batch=batch, seed=seed)
+    # The attacks are no part of it: more of them may be tried on the same ledger.
+    identity = {
+        "command": "attack",
+        "model": model,
+        "weights": weights or "",
+        "weights_sha256": weights_hash(classifier),
+        "solvers": describe_model(classifier)["solvers"],
+        "data": data,
+        "data_sha256": data_hash(images),
+        "n": len(images),
+        "threat": str(ball),
+        "batch": batch,
+        "seed": seed,
+    }
+    place = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+    with place as folder, Ledger.create_or_resume(Path(folder) / "ledger.sqlite", identity) as ledger:
+        found = _run(subject, ledger, tools)
+    _show(found)
+
+
+def _run(subject: Subject, ledger: Ledger, tools: dict[str, Any]) -> Outcome:
+    from verigrad import catalog
+    from verigrad.cli.progress import follow, progress
+    from verigrad.evaluation.clean import record_clean
+    from verigrad.evaluation.run import attempt
+
+    rows = record_clean(subject, ledger)
+    correct = tuple(row.sample for row in rows if row.prediction == row.label)
+    attempts: dict[str, Attempt] = {}
+    with progress("attack", len(tools) * len(correct)) as advance:
+        for spec, tool in tools.items():
+            name = catalog.describe(tool).partition(":")[0]
+            told = follow(advance, note=name)
+            attempts[spec] = attempt(
+                subject, ledger, stage="claim", name=name, attack=tool, samples=correct, progress=told
+            )
+    return Outcome(len(rows), correct, attempts)
+
+
+def _show(found: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from verigrad.ledger.statistics import clopper_pearson
+
+    def accuracy(broken: int) -> tuple[str, str]:
+        left = len(found.correct) - broken
+        low, high = clopper_pearson(left, found.n)
+        return f"{100 * left / found.n:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("attack", overflow="fold")
+    for name in ("accuracy", "95 % interval", "broken", "forwards", "backwards"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("none", *accuracy(0), "", "", "")
+    for spec, done in found.attempts.items():
+        counts = (str(len(done.broken)), str(done.forwards), str(done.backwards))
+        table.add_row(spec, *accuracy(len(done.broken)), *counts)
+    worst = frozenset[int]().union(*(done.broken for done in found.attempts.values()))
+    table.add_row("worst case of all", *accuracy(len(worst)), str(len(worst)), "", "")
+    Console().print(table)
+    typer.echo(f"n = {found.n}")

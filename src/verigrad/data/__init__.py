@@ -1,0 +1,1 @@
+"""Labelled images, from where they lie to tensors in [0, 1]."""

@@ -1,0 +1,1 @@
+"""Attacks become units, units become rows of the ledger, and every row is judged afresh."""

@@ -1,0 +1,171 @@
+"""Units go to workers, and what comes back goes to the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+
+from verigrad.attacks.base import Attack
+from verigrad.core.errors import BadInput
+from verigrad.evaluation.plan import Unit, plan
+from verigrad.evaluation.subject import Subject as Subject
+from verigrad.evaluation.work import Finished, Job, Parcel, Parts, perform, perform_sent
+from verigrad.ledger.store import Ledger
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attack on some samples, as the ledger holds it.
+
+    Args:
+        attack: the full spec.
+        attempted: the samples that were attacked, by number: those asked for whose clean prediction is right.
+        broken: those with a witness; `alone`: those whose witness also stands in a batch of one.
+        forwards, backwards: passes of the attack over all samples it had to attack; `judging`: forwards of the judge.
+        seconds: wall time of the attack, summed over units and so over workers.
+        statuses: how many of `attempted` ended with which `Outcome`.
+        units: the keys of its units, in order.
+    """
+
+    stage: str
+    name: str
+    attack: str
+    attempted: tuple[int, ...]
+    broken: frozenset[int]
+    alone: frozenset[int]
+    forwards: int
+    backwards: int
+    judging: int
+    seconds: float
+    statuses: Mapping[str, int]
+    units: tuple[str, ...]
+
+
+def attempt(
+    subject: Subject,
+    ledger: Ledger,
+    *,
+    stage: str,
+    name: str,
+    attack: Attack,
+    samples: Iterable[int],
+    stream: str | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Attempt:
+    """Attacks samples unit by unit and records each unit as it ends; units that are in the ledger are not run again.
+
+    The same call after a kill gives the same numbers. Samples that the ledger shows with a wrong clean prediction are
+    left out. A classifier whose predictions depend on batch-mates is attacked in whole consecutive batches of the data.
+
+    Args:
+        stage: 'claim', 'intervention' or 'escalation'.
+        name: what the attempt is called in reports; with stage and spec it names the random numbers.
+        stream: names the random numbers, in place of stage, name and spec: two attempts of one stream draw the same.
+        samples: numbers of samples, which the ledger must hold (see `record_clean`).
+        executor: where units run; None means here, one after the other. The model must be picklable for any other.
+        progress: called with (samples done, samples in all), first with what the ledger already held.
+
+    Raises:
+        BadInput: a sample that the ledger does not hold, or that has another label there; an attack without a spec, or
+            with a result of the wrong shape; a model or attack that cannot be sent to a worker.
+        LedgerError: the ledger cannot be written.
+    """
+    units = plan(
+        subject, stage=stage, name=name, attack=attack, samples=_right(subject, ledger, samples), stream=stream
+    )
+    jobs = _open_jobs(subject, ledger, units)
+    total = sum(len(unit.samples) for unit in units)
+    done = total - sum(len(job.unit.samples) for job in jobs)
+    if progress is not None:
+        progress(done, total)
+    with closing(_performed(Parts(subject.model, subject.threat, subject.coupled), jobs, executor)) as performed:
+        for finished in performed:
+            ledger.record(*finished)
+            done += finished.unit.attempted
+            if progress is not None:
+                progress(done, total)
+    return _attempt(ledger, stage, name, units)
+
+
+def _right(subject: Subject, ledger: Ledger, samples: Iterable[int]) -> list[int]:
+    known = {row.sample: row for row in ledger.samples()}
+    wanted = sorted({int(sample) for sample in samples})
+    for sample in wanted:
+        if sample not in known:
+            raise BadInput(f"Sample {sample} has no clean prediction in the ledger. Record it before it is attacked.")
+        if known[sample].label != int(subject.y[sample]):
+            labels = f"{known[sample].label} in the ledger and {int(subject.y[sample])} in the data"
+            raise BadInput(f"Sample {sample} has label {labels}. Give the data that the ledger was made with.")
+    return [sample for sample in wanted if known[sample].prediction == known[sample].label]
+
+
+def _open_jobs(subject: Subject, ledger: Ledger, units: Sequence[Unit]) -> list[Job]:
+    """The units that are still to be run. A unit's place in the plan follows from the attempts before this one."""
+    places = {row.key: row.ordinal for row in ledger.units()}
+    begun = (places[unit.key] - place for place, unit in enumerate(units) if unit.key in places)
+    first = next(begun, 1 + max(places.values(), default=-1))
+    threads = torch.get_num_threads()
+    return [
+        Job(unit, first + place, subject.x[rows].cpu().numpy(), subject.y[rows].cpu().numpy(), threads)
+        for place, unit in enumerate(units)
+        if unit.key not in places and (rows := list(unit.rows))
+    ]
+
+
+def _performed(parts: Parts, jobs: Sequence[Job], executor: Executor | None) -> Generator[Finished, None, None]:
+    """The finished units, in whatever order they end."""
+    if executor is None:
+        yield from (perform(parts, job) for job in jobs)
+        return
+    if not jobs:
+        return
+    parcel = _packed(parts, jobs[0])
+    waiting = {executor.submit(perform_sent, parcel, job) for job in jobs}
+    try:
+        for future in as_completed(list(waiting)):
+            waiting.discard(future)
+            yield future.result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _packed(parts: Parts, job: Job) -> Parcel:
+    try:
+        data = pickle.dumps(parts)
+        pickle.dumps(job.unit)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        fix = "Define it at the top of a module, or run without an executor."
+        raise BadInput(f"The model or the attack cannot be sent to a worker: {error}. {fix}") from None
+    return Parcel(hashlib.sha256(data).hexdigest(), data)
+
+
+def _attempt(ledger: Ledger, stage: str, name: str, units: Sequence[Unit]) -> Attempt:
+    rows = {row.key: row for row in ledger.units(stage)}
+    mine = [rows[unit.key] for unit in units]
+    results = [result for unit in units for result in ledger.results(unit.key)]
+    witnesses = [witness for unit in units for witness in ledger.witnesses(unit=unit.key)]
+    return Attempt(
+        stage=stage,
+        name=name,
+        attack=units[0].spec if units else "",
+        attempted=tuple(sorted(result.sample for result in results)),
+        broken=frozenset(witness.sample for witness in witnesses),
+        alone=frozenset(witness.sample for witness in witnesses if witness.alone),
+        forwards=sum(row.forwards for row in mine),
+        backwards=sum(row.backwards for row in mine),
+        judging=sum(row.judging for row in mine),
+        seconds=sum(row.seconds for row in mine),
+        statuses=dict(sorted(Counter(result.status for result in results).items())),
+        units=tuple(unit.key for unit in units),
+    )

@@ -1,0 +1,87 @@
+"""Wrappers around a classifier: two that hide its gradient without making it more robust, and normalisation.
+
+Their constants are buffers, so that a model with a mask has another `weights_hash` than the model without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from verigrad.core.errors import BadInput
+
+
+class ScaledLogits(nn.Module):
+    """Logits times a constant. Predictions are the same; the cross-entropy of a large scale has no gradient in float32.
+
+    Args:
+        module: the classifier.
+        scale: a positive number.
+    """
+
+    scale: Tensor
+
+    def __init__(self, module: nn.Module, scale: float) -> None:
+        super().__init__()
+        if not (math.isfinite(scale) and scale > 0):
+            raise BadInput(f"The 'scale' of ScaledLogits must be a positive number. Got {scale!r}.")
+        self.module = module
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x) * self.scale
+
+
+class QuantisedInput(nn.Module):
+    """The classifier sees its input rounded to `levels` equal levels of [0, 1], which has no gradient.
+
+    Args:
+        module: the classifier.
+        levels: from 2 up.
+    """
+
+    levels: Tensor
+
+    def __init__(self, module: nn.Module, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise BadInput(f"The 'levels' of QuantisedInput must be at least 2. Got {levels!r}.")
+        self.module = module
+        self.register_buffer("levels", torch.tensor(float(levels)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(torch.round(x * (self.levels - 1)) / (self.levels - 1))
+
+
+class Normalised(nn.Module):
+    """The classifier sees (x - mean) / std, channel by channel. It keeps normalisation inside the model.
+
+    Args:
+        module: the classifier.
+        mean, std: one number for each channel of the images; std is positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        _check_channels(mean, std)
+        self.module = module
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module((x - self.mean) / self.std)
+
+
+def _check_channels(mean: Sequence[float], std: Sequence[float]) -> None:
+    if len(mean) != len(std) or not mean:
+        raise BadInput(
+            f"'mean' and 'std' of Normalised must have one number for each channel. Got {len(mean)} and {len(std)}."
+        )
+    if not (all(map(math.isfinite, mean)) and all(math.isfinite(s) and s > 0 for s in std)):
+        raise BadInput(f"'mean' of Normalised must be finite and 'std' positive. Got {tuple(mean)} and {tuple(std)}.")

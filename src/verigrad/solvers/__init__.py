@@ -1,0 +1,35 @@
+"""Initial value problems: y' = f(t, y), where every choice that can hide a gradient is an argument."""
+
+from verigrad.solvers.control import BatchCoupled as BatchCoupled
+from verigrad.solvers.control import Control as Control
+from verigrad.solvers.control import Fixed as Fixed
+from verigrad.solvers.control import PerSample as PerSample
+from verigrad.solvers.control import Replay as Replay
+from verigrad.solvers.foreign import carried as carried
+from verigrad.solvers.gradient import Adjoint as Adjoint
+from verigrad.solvers.gradient import Checkpointed as Checkpointed
+from verigrad.solvers.gradient import Direct as Direct
+from verigrad.solvers.gradient import Gradient as Gradient
+from verigrad.solvers.implicit import BACKWARD_EULER as BACKWARD_EULER
+from verigrad.solvers.implicit import IMPLICIT_MIDPOINT as IMPLICIT_MIDPOINT
+from verigrad.solvers.implicit import Implicit as Implicit
+from verigrad.solvers.law import TORCHDIFFEQ_0_0_1 as TORCHDIFFEQ_0_0_1
+from verigrad.solvers.law import TORCHDIFFEQ_0_2_5 as TORCHDIFFEQ_0_2_5
+from verigrad.solvers.law import Law as Law
+from verigrad.solvers.raising import UnsolvedSample as UnsolvedSample
+from verigrad.solvers.raising import solve_or_raise as solve_or_raise
+from verigrad.solvers.solution import Grid as Grid
+from verigrad.solvers.solution import Solution as Solution
+from verigrad.solvers.solution import Stats as Stats
+from verigrad.solvers.solution import Status as Status
+from verigrad.solvers.solve import Method as Method
+from verigrad.solvers.solve import solve as solve
+from verigrad.solvers.tableau import BOSH3 as BOSH3
+from verigrad.solvers.tableau import DOPRI5 as DOPRI5
+from verigrad.solvers.tableau import EULER as EULER
+from verigrad.solvers.tableau import HEUN2 as HEUN2
+from verigrad.solvers.tableau import MIDPOINT as MIDPOINT
+from verigrad.solvers.tableau import RK4 as RK4
+from verigrad.solvers.tableau import RK4_38 as RK4_38
+from verigrad.solvers.tableau import TSIT5 as TSIT5
+from verigrad.solvers.tableau import Tableau as Tableau

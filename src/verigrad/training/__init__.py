@@ -1,0 +1,1 @@
+"""Training: objectives (a loss), schedules, the trainer, and its checkpoints."""

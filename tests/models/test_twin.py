@@ -1,0 +1,76 @@
+"""A twin has the same tensors, differs in what was asked and in nothing else, and leaves the model alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from verigrad.core.errors import BadInput
+from verigrad.models.masks import ScaledLogits
+from verigrad.models.ode_block import RELEASED
+from verigrad.models.small import SmallConvNet
+from verigrad.models.sonet import SONet
+from verigrad.models.twin import ode_blocks, twin
+from verigrad.solvers import RK4_38, Direct, Fixed
+from verigrad.training.trainer import initialised
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return ScaledLogits(initialised(lambda: SONet(8, (1, 1, 1, 1), in_channels=1), 0), 2.0).eval()
+
+
+X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def test_all_tensors_are_shared(model: nn.Module):
+    other = twin(model, gradient=Direct(grid="frozen"))
+    ours, theirs = dict(model.named_parameters()), dict(other.named_parameters())
+    assert list(ours) == list(theirs)
+    assert all(ours[name] is theirs[name] for name in ours)
+    assert all(a is b for a, b in zip(model.buffers(), other.buffers(), strict=True))
+    with torch.no_grad():
+        next(model.parameters()).mul_(0.5)
+        assert torch.equal(model(X), other(X))
+
+
+def test_only_what_is_asked_changes(model: nn.Module):
+    frozen = twin(model, gradient=Direct(grid="frozen"))
+    for block in ode_blocks(frozen):
+        assert block.solver.gradient == Direct(grid="frozen")
+        assert (block.solver.method, block.solver.control) == (RELEASED.method, RELEASED.control)
+    fixed = twin(model, method=RK4_38, control=Fixed(steps=4))
+    for block in ode_blocks(fixed):
+        assert (block.solver.method, block.solver.control) == (RK4_38, Fixed(steps=4))
+        assert block.solver.gradient == RELEASED.gradient
+    assert all(block.solver == RELEASED for block in ode_blocks(model))
+    assert len(ode_blocks(model)) == len(ode_blocks(fixed)) == 6
+    assert not {id(part) for part in model.modules()} & {id(part) for part in frozen.modules()}
+
+
+def test_a_frozen_twin_predicts_the_same_and_differentiates_otherwise(model: nn.Module):
+    frozen = twin(model, gradient=Direct(grid="frozen"))
+    gradients = []
+    for one in (model, frozen):
+        x = X.clone().requires_grad_()
+        logits = one(x)
+        gradients.append(torch.autograd.grad(logits.square().sum(), x)[0])
+    with torch.no_grad():
+        assert torch.equal(model(X), frozen(X))
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) > 1e-3
+
+
+def test_blocks_are_found_in_any_nesting(model: nn.Module):
+    nested = nn.ModuleDict({"a": nn.ModuleList([model, nn.Identity()])})
+    assert len(ode_blocks(twin(nested, gradient=Direct(grid="first")))) == 6
+
+
+def test_a_block_used_twice_stays_one_block(model: nn.Module):
+    twice = nn.Sequential(model, nn.Flatten())
+    twice.add_module("again", model)
+    other = twin(twice, gradient=Direct(grid="first"))
+    assert other[0] is other[2]
+
+
+def test_a_model_without_ode_blocks_has_no_twin():
+    with pytest.raises(BadInput, match="SmallConvNet has none"):
+        twin(SmallConvNet())
