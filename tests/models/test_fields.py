@@ -132,8 +132,9 @@ def test_a_block_is_what_torchdiffeq_0_0_1_solves(inside: int, outside: int, str
     # torchdiffeq 0.0.1 keeps the exponent 1/5 of its step-size rule in float32.
     got = ODEBlock(field, RELEASED)(image)
     torch.testing.assert_close(got, want[1], rtol=1e-6, atol=1e-6)
-    gradients = [torch.autograd.grad(end.square().sum(), image)[0] for end in (got, want[1])]
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    ours, theirs = (torch.autograd.grad(end.square().sum(), image)[0] for end in (got, want[1]))
+    # Elements far below the largest are sums that cancel: the whole gradient is the measure.
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
 def test_weights_begin_kaiming_uniform():
