@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verigrad import catalog
-from verigrad.catalog import KINDS, TABLE, Entry, build, describe, entries, find, load
+from verigrad.catalog import KINDS, TABLE, Entry, build, complete, describe, entries, find, load
 from verigrad.core.errors import BadInput
 from verigrad.spec import Mismatch, Unreadable, Value, convert, read, write
 
 # What must be given to an entry whose class has parameters without defaults.
 REQUIRED = {
     "scaled-logits": "scaled-logits:module=small-conv,scale=1e3",
-    "quantised-input": "quantised-input:module=small-conv(width=4),levels=8",
+    "quantised-input": "quantised-input:module=small-conv(channels=4),levels=8",
     "normalised": "normalised:module=small-conv,mean=(0.5),std=(0.25)",
     "on-twin": "on-twin:attack=pgd(steps=3),change=rescaled",
     "linf": "linf:eps=8/255",
@@ -88,6 +88,21 @@ def test_entries_nest() -> None:
     assert text.startswith("on-twin:attack=on-twin(attack=pgd(keep=")
     assert "change=float64()" in text
     assert build("attack", text) == attack
+
+
+@pytest.mark.parametrize(
+    ("spec", "whole"),
+    [
+        ("small-conv", "small-conv:in_channels=3,classes=7"),
+        ("small_conv( channels=8 )", "small_conv:channels=8,in_channels=3,classes=7"),
+        ("small-conv:classes=2,channels=8", "small-conv:classes=2,channels=8,in_channels=3"),
+        ("scaled-logits:scale=2,module=small-conv", "scaled-logits:scale=2,module=small-conv(in_channels=3,classes=7)"),
+        ('sonet:method="bosh3",blocks=(1,1,1,1)', 'sonet:method="bosh3",blocks=(1,1,1,1),in_channels=3,classes=7'),
+    ],
+)
+def test_a_model_is_completed_by_what_its_spec_leaves_open(spec: str, whole: str) -> None:
+    assert complete(spec, in_channels=3, classes=7, unknown=1) == whole
+    assert build("model", whole)
 
 
 def test_equal_numbers_have_equal_text() -> None:

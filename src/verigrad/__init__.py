@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from verigrad.core.threat import L2 as L2
     from verigrad.core.threat import Linf as Linf
     from verigrad.data.load import load_data as load_data
+    from verigrad.models.facts import facts as facts
     from verigrad.models.loading import load_model as load_model
     from verigrad.models.twin import twin as twin
 
@@ -37,6 +38,7 @@ _HOMES = {
     "PGD": "attacks.pgd",
     "SPSA": "attacks.spsa",
     "audit": "auditing.audit",
+    "facts": "models.facts",
     "load_data": "data.load",
     "load_model": "models.loading",
     "twin": "models.twin",

@@ -62,9 +62,107 @@ TABLE: tuple[Entry, ...] = (
             "Huang et al. 2020",
             "stabilised neural ODE: every layer is an ODE block with a skew field",
         ),
+        (
+            "skew-conv",
+            "models.skew:SkewConvNet",
+            "Huang et al. 2020",
+            "Eq. (3) as convolutional ODE blocks, pooling and a linear layer",
+        ),
+        (
+            "skew-linear",
+            "models.skew:SkewLinearNet",
+            "Huang et al. 2020",
+            "fully connected Eq. (3) from the flattened image to the logits",
+        ),
+        (
+            "odenet",
+            "models.odenet:ODENet",
+            "Huang et al. 2020",
+            "ten plain ODE blocks at full resolution: SONet's baseline",
+        ),
+        (
+            "neural-ode-mnist",
+            "models.neural_ode:NeuralODEMNIST",
+            "Chu et al. 2020",
+            "plain neural ODE of 4 convolutions over [0, 100]",
+        ),
+        (
+            "neural-ode-cifar",
+            "models.neural_ode:NeuralODECIFAR",
+            "Chu et al. 2020",
+            "plain neural ODE of 5 convolutions over [0, 500]",
+        ),
+        (
+            "resnet10",
+            "models.resnet:ResNet10",
+            "Huang et al. 2020",
+            "SONet's baseline: a basic block in each of four stages",
+        ),
+        (
+            "soblock",
+            "models.soblock:SOBlock",
+            "Huang et al. 2020",
+            "ResNet10 whose first layer is a stabilised ODE block",
+        ),
+        (
+            "soblock-wide",
+            "models.soblock:WideSOBlock",
+            "Huang et al. 2020",
+            "WRN-34-10 whose first layer is a stabilised ODE block",
+        ),
+        (
+            "wide-resnet",
+            "models.wide_resnet:WideResNet",
+            "Zagoruyko & Komodakis 2016",
+            "WRN-34-10, as in the TRADES code or in SONet's",
+        ),
+        (
+            "resnet18",
+            "models.resnet:ResNet18",
+            "He et al. 2015",
+            "eight basic blocks; antisymmetric=true for the form of the optimal-control paper",
+        ),
+        (
+            "resnet50",
+            "models.resnet:ResNet50",
+            "He et al. 2015",
+            "bottleneck blocks, with a stem for CIFAR and MNIST or for ImageNet",
+        ),
+        ("resnet56", "models.resnet6n2:ResNet56", "Chu et al. 2020", "the CIFAR ResNet56 with a residual step size h"),
+        ("resnet8", "models.resnet6n2:ResNet8", "Chu et al. 2020", "its sibling with three residual blocks"),
+        (
+            "preact-resnet18",
+            "models.preact_resnet:PreActResNet18",
+            "He et al. 2016",
+            "norm and ReLU before each convolution, as in the YOPO code",
+        ),
+        (
+            "resnext34",
+            "models.resnext:ResNeXt34",
+            "Finlay & Oberman 2021",
+            "ResNeXt-34 (2×32) for CIFAR-10, as in its released code",
+        ),
+        (
+            "polynet",
+            "models.polynet:PolyNet",
+            "Zhang et al. 2017",
+            "blocks y + hF(y) + hF(hF(y)): backward Euler's series, cut",
+        ),
+        (
+            "fractalnet",
+            "models.fractalnet:FractalNet",
+            "Larsson et al. 2016",
+            "self-similar paths joined by their mean, without identities",
+        ),
+        (
+            "revnet",
+            "models.revnet:RevNet",
+            "Gomez et al. 2017",
+            "invertible blocks: semi-implicit Euler on two halves of the channels",
+        ),
         ("scaled-logits", "models.masks:ScaledLogits", "", "a model whose logits are multiplied by a constant"),
         ("quantised-input", "models.masks:QuantisedInput", "", "a model that sees its input rounded to a few levels"),
-        ("normalised", "models.masks:Normalised", "", "a model that sees its input less a mean, over a deviation"),
+        ("normalised", "models.normalised:Normalised", "", "a model that sees its input less a mean, over a deviation"),
     ),
     *_table(
         "threat",
@@ -178,11 +276,38 @@ def build(kind: str, spec: str) -> Any:
         BadInput: the text cannot be read, or a name, key or value is unknown or of the wrong type; also whatever the
             object itself refuses.
     """
+    tree = _tree(spec)
+    return _construct(find(kind, tree.text), tree.pairs or {})
+
+
+def _tree(spec: str) -> Word:
     try:
-        tree = read(spec)
+        return read(spec)
     except Unreadable as fault:
         raise _bad_input(f"Cannot read {spec!r}: {fault}. It should read NAME:key=value,key=value.") from None
-    return _construct(find(kind, tree.text), tree.pairs or {})
+
+
+def complete(spec: str, **values: int) -> str:
+    """A model's spec with these values for the parameters that it, or a model inside it, has and leaves open.
+
+    >>> complete("small-conv:channels=8", in_channels=3)
+    'small-conv:channels=8,in_channels=3'
+
+    Raises:
+        BadInput: the text cannot be read, or a name is unknown.
+    """
+    tree = _completed(_tree(spec), values)
+    written = ",".join(f"{key}={show(value)}" for key, value in (tree.pairs or {}).items())
+    return f"{tree.text}:{written}" if written else tree.text
+
+
+def _completed(model: Word, values: Mapping[str, int]) -> Word:
+    keys = _keys(load(find("model", model.text)))
+    pairs = dict(model.pairs or {})
+    if "module" in keys and isinstance(inner := pairs.get("module"), Word):
+        pairs["module"] = _completed(inner, values)
+    missing = {key: Word(str(value)) for key, value in values.items() if key in keys and key not in pairs}
+    return Word(model.text, pairs | missing)
 
 
 def describe(obj: Any) -> str:

@@ -268,7 +268,7 @@ def test_a_factory_on_an_archive(verigrad, shop: Path, tmp_path: Path, threat: s
 def test_a_checkpoint_on_a_folder_of_images(verigrad, shop: Path, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
-        save_checkpoint("small-conv:width=2", SmallConvNet(width=2), tmp_path / "checkpoint")
+        save_checkpoint("small-conv:channels=2", SmallConvNet(channels=2), tmp_path / "checkpoint")
     folder = tmp_path / "audit"
     common = ("--data", "classes", "--threat", "linf:0.1", "--title", "[bold]mine[/bold]", "--out", folder)
     said = verigrad("audit", tmp_path / "checkpoint", *common)

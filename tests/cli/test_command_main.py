@@ -17,7 +17,7 @@ from verigrad.core.errors import BadInput
 from verigrad.ledger.errors import LedgerError
 
 RUN = "from verigrad.cli.main import run; run()"
-COMMANDS = ("demo", "audit", "verify", "report", "attack", "train", "list")
+COMMANDS = ("demo", "inspect", "audit", "verify", "report", "attack", "train", "list")
 
 
 def test_version(verigrad) -> None:

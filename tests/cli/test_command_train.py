@@ -10,7 +10,7 @@ from shell import files
 import verigrad as face
 from verigrad.models.loading import weights_hash
 
-COMMON = ("train", "--model", "small-conv:width=4", "--data", "digits", "--n", 200, "--batch", 50, "--epochs", 2)
+COMMON = ("train", "--model", "small-conv:channels=4", "--data", "digits", "--n", 200, "--batch", 50, "--epochs", 2)
 
 
 def test_a_trained_model_can_be_attacked(verigrad, tmp_path: Path) -> None:
@@ -36,6 +36,7 @@ def test_the_same_command_gives_the_same_weights(verigrad, tmp_path: Path) -> No
     ("change", "part"),
     [
         ({"--model": "smal-conv"}, "Did you mean 'small-conv'?"),
+        ({"--model": "scaled-logits:module=small-conv"}, "needs a value for scale"),
         ({"--model": "small-conv:in_channels=3"}, "(100, 1, 8, 8)"),
         ({"--model": "small-conv:classes=9"}, "9 classes"),
         ({"--objective": "adversarial"}, "needs a value for threat"),
@@ -54,7 +55,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = {
-        "--model": "small-conv:width=4",
+        "--model": "small-conv:channels=4",
         "--data": "digits",
         "--n": "100",
         "--epochs": "1",

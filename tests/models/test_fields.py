@@ -1,6 +1,8 @@
 """The SONet fields and one whole block, derived a second time in float64 with plain torch functions and torchdiffeq."""
 
 import math
+import pickle
+from typing import get_args
 
 import pytest
 import torch
@@ -9,9 +11,22 @@ from oracles import torchdiffeq_0_0_1
 from torch import Tensor
 
 from verigrad.core.errors import BadInput
-from verigrad.models.fields import Field, SkewConvField, SkewLinearField
-from verigrad.models.ode_block import RELEASED, ODEBlock
+from verigrad.models.activations import ACTIVATIONS, Activation
+from verigrad.models.fields import Field, SkewConvField, SkewLinearField, Variant
+from verigrad.models.ode_block import RELEASED, ODEBlock, Solver
+from verigrad.solvers import DOPRI5, Direct, PerSample
 from verigrad.training.trainer import initialised
+
+# Each activation and its inverse, in closed form.
+SIGMAS = {
+    "leaky_relu": (lambda x: torch.where(x > 0, x, 0.01 * x), lambda y: torch.where(y > 0, y, 100 * y)),
+    "elu": (lambda x: torch.where(x > 0, x, x.exp() - 1), lambda y: torch.where(y > 0, y, (1 + y.clamp(max=0)).log())),
+    "softplus": (lambda x: (1 + x.exp()).log(), lambda y: (y.exp() - 1).log()),
+    "tanh": (lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()), lambda y: ((1 + y) / (1 - y)).log() / 2),
+    "sigmoid": (lambda x: 1 / (1 + (-x).exp()), lambda y: (y / (1 - y)).log()),
+    "identity": (lambda x: x, lambda y: y),
+}
+FINE = Solver(method=DOPRI5, control=PerSample(rtol=1e-10, atol=1e-10), gradient=Direct())
 
 SHAPES = [(1, 8, 1, 8), (8, 16, 2, 8), (3, 8, 1, 4), (3, 8, 2, 4), (16, 16, 1, 2)]
 
@@ -50,18 +65,18 @@ def conv_matrix(kernel: Tensor, stride: int, size: int) -> Tensor:
     return F.conv2d(basis, kernel, stride=stride, padding=1).flatten(1).t()
 
 
-def conv_derivative(field: SkewConvField, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The released right-hand side with the convolution as a matrix, so that its transpose is the transpose."""
+def conv_derivative(field: SkewConvField, x: Tensor, z: Tensor, sigma=leaky) -> tuple[Tensor, Tensor]:
+    """The right-hand side with the convolution as a matrix, so that its transpose is the transpose."""
     p = dict(field.named_parameters())
     w = conv_matrix(p["kernel"], field.stride, z.shape[-1])
-    nx = group_norm(x, p["norm_x.weight"], p["norm_x.bias"])
-    nz = group_norm(z, p["norm_z.weight"], p["norm_z.bias"])
-    dx = leaky((nz.flatten(1) @ w.t()).reshape(x.shape) - field.gamma * nx)
-    dz = leaky(-(nx.flatten(1) @ w).reshape(z.shape) - field.gamma * nz)
-    return (
-        group_norm(dx, p["norm_dx.weight"], p["norm_dx.bias"]),
-        group_norm(dz, p["norm_dz.weight"], p["norm_dz.bias"]),
-    )
+
+    def normed(value: Tensor, name: str) -> Tensor:
+        return group_norm(value, p[f"{name}.weight"], p[f"{name}.bias"]) if f"{name}.weight" in p else value
+
+    nx, nz = normed(x, "norm_x"), normed(z, "norm_z")
+    dx = sigma((nz.flatten(1) @ w.t()).reshape(x.shape) - field.gamma * nx)
+    dz = sigma(-(nx.flatten(1) @ w).reshape(z.shape) - field.gamma * nz)
+    return normed(dx, "norm_dx"), normed(dz, "norm_dz")
 
 
 @pytest.mark.parametrize(("inside", "outside", "stride", "size"), SHAPES)
@@ -72,6 +87,24 @@ def test_the_feature_field_is_the_released_one(inside: int, outside: int, stride
     x, z = random(2, outside, size // stride, size // stride), random(2, inside, size, size, seed=3)
     for got, want in zip(field(torch.tensor(0.0), (x, z)), conv_derivative(field, x, z), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize(("activation", "norm"), [*zip(SIGMAS, ["variant"] * 6, strict=True), ("elu", "none")])
+def test_the_feature_field_takes_every_activation(activation: Activation, variant: Variant, norm):
+    field = randomised(SkewConvField(3, 8, gamma=0.3, activation=activation, variant=variant, norm=norm))
+    assert isinstance(field, SkewConvField)
+    normed = variant == "released" and norm == "variant"
+    assert len(dict(field.named_parameters())) == (9 if normed else 1)
+    x, z = random(2, 8, 4, 4), random(2, 3, 4, 4, seed=3)
+    want = conv_derivative(field, x, z, SIGMAS[activation][0])
+    for got, expected in zip(field(torch.tensor(0.0), (x, z)), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_norms_can_be_had_in_the_paper_s_field_too():
+    assert len(list(SkewConvField(8, 8, variant="paper", norm="group").parameters())) == 9
+    assert SkewConvField(12, 5, variant="paper").kernel.shape == (5, 12, 3, 3)
 
 
 @pytest.mark.parametrize(("inside", "outside", "stride", "size"), SHAPES)
@@ -95,6 +128,48 @@ def test_the_classifier_field_is_the_released_one(gamma: float):
     dy = torch.einsum("fk,bk->bf", weight, leaky(z)) + bias[:6] - gamma * y
     dz = -torch.einsum("fk,bf->bk", weight, leaky(y)) + bias[6:] - gamma * z
     torch.testing.assert_close(field(torch.tensor(0.0), torch.cat([y, z], 1)), torch.cat([dy, dz], 1))
+
+
+@pytest.mark.parametrize("activation", SIGMAS)
+def test_the_paper_s_classifier_field_is_skew(activation: Activation):
+    """⟨s, σ⁻¹(s')⟩ = -γ‖s‖², and s' itself is σ of the skew matrix less γ times s."""
+    field = randomised(SkewLinearField(6, 4, gamma=0.2, variant="paper", activation=activation))
+    weight = dict(field.named_parameters())["weight"]
+    assert len(list(field.parameters())) == 1
+    state = 0.3 * random(5, 10)
+    sigma, inverse = SIGMAS[activation]
+    slope = field(torch.tensor(0.0), state)
+    torch.testing.assert_close(slope, sigma(state @ skew(weight).t() - 0.2 * state))
+    torch.testing.assert_close((state * inverse(slope)).sum(1), -0.2 * state.square().sum(1))
+
+
+def skew(matrix: Tensor) -> Tensor:
+    """[[0, M], [-Mᵀ, 0]]."""
+    rows, columns = matrix.shape
+    above, below = matrix.new_zeros(rows, rows), matrix.new_zeros(columns, columns)
+    return torch.cat([torch.cat([above, matrix], 1), torch.cat([-matrix.t(), below], 1)])
+
+
+@pytest.mark.parametrize(("inside", "outside", "stride", "size"), SHAPES)
+@pytest.mark.parametrize("gamma", [0.0, 0.4])
+def test_a_linear_block_is_the_matrix_exponential(inside: int, outside: int, stride: int, size: int, gamma: float):
+    """Eq. (4): s(1) = exp(A - γ) s(0) = e^(-γ) exp(A) s(0)."""
+    field = SkewConvField(inside, outside, stride=stride, gamma=gamma, variant="paper", activation="identity").double()
+    image = random(2, inside, size, size)
+    start = torch.cat([part.flatten(1) for part in field.initial(image)], 1)
+    flow = torch.matrix_exp(skew(conv_matrix(field.kernel, stride, size)))
+    end = math.exp(-gamma) * start @ flow.t()
+    got = ODEBlock(field, FINE)(image)
+    torch.testing.assert_close(got.flatten(1), end[:, : got[0].numel()], rtol=1e-7, atol=1e-7)
+
+
+def test_the_table_holds_what_the_annotation_names_and_increases():
+    assert get_args(Activation) == tuple(ACTIVATIONS) == tuple(sorted(SIGMAS, key=list(ACTIVATIONS).index))
+    x = torch.linspace(-6, 6, 301, dtype=torch.float64)
+    for name, (sigma, _) in SIGMAS.items():
+        assert bool((ACTIVATIONS[name](x).diff() > 0).all())
+        torch.testing.assert_close(ACTIVATIONS[name](x), sigma(x))
+        pickle.dumps(SkewLinearField(2, 2, activation=name))  # type: ignore[arg-type]
 
 
 def test_the_classifier_starts_its_classes_at_a_tenth_or_at_one_as_the_paper_says():
@@ -149,6 +224,13 @@ def test_weights_begin_kaiming_uniform():
         (lambda: SkewConvField(12, 8), "must be below 8 or a multiple of 8"),
         (lambda: SkewConvField(8, 8, stride=3), "must be 1 or 2. Got 3"),
         (lambda: SkewConvField(8, 8, variant="mine"), "must be 'released' or 'paper'. Got 'mine'"),
+        (lambda: SkewLinearField(8, 8, variant="mine"), "must be 'released' or 'paper'. Got 'mine'"),
+        (lambda: SkewConvField(8, 8, norm="batch"), "must be 'variant' or 'group' or 'none'. Got 'batch'"),
+        (lambda: SkewConvField(8, 8, activation="relu"), "strictly increasing, and ReLU is flat below 0.* Got 'relu'"),
+        (lambda: SkewLinearField(8, 8, activation="swish"), "one of leaky_relu, elu, .* Got 'swish'"),
+        (lambda: SkewConvField(8, 8, gamma=-0.1), "'gamma' of SkewConvField .* at least 0. Got -0.1"),
+        (lambda: SkewLinearField(8, 8, gamma=math.nan), "'gamma' of SkewLinearField .* Got nan"),
+        (lambda: SkewConvField(0, 8, variant="paper"), "Got 0"),
         (lambda: SkewConvField(8, 8, stride=2).initial(torch.zeros(1, 8, 5, 5)), "Got 5×5"),
     ],
 )

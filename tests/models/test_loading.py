@@ -65,7 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def net() -> torch.nn.Module:
-    return initialised(lambda: SmallConvNet(width=4), 3).eval()
+    return initialised(lambda: SmallConvNet(channels=4), 3).eval()
 
 
 def test_a_factory_of_the_working_directory_gives_a_model_in_eval_mode(here: Path):
@@ -105,17 +105,65 @@ def test_what_is_no_model_is_told_in_one_line(here: Path, ref: str, message: str
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("spec", ["small-conv:channels=4", "small_conv:channels=4", "Small-Conv:channels=4,in_channels=1"])
+def test_a_spec_of_the_catalog_is_a_model_with_weights_from_a_file(tmp_path: Path, net: torch.nn.Module, spec: str):
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    state = torch.random.get_rng_state()
+    model = load_model(spec, tmp_path / "w.safetensors")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not model.training
+    assert weights_hash(model) == weights_hash(net)
+
+
+@pytest.mark.parametrize(
+    "spec", ["small-conv", "small_conv:channels=4", "sonet", "scaled-logits:module=small-conv,scale=2"]
+)
+def test_random_weights_of_a_spec_are_refused(tmp_path: Path, spec: str):
+    with pytest.raises(BadInput, match=r"would have random weights. Give --weights FILE, or train it") as told:
+        load_model(spec)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("small-conv:depth=4", "has no key 'depth'"),
+        ("small-conv:channels=x", "'channels' of small-conv must be a whole number"),
+        ("small-conv:channels=4,", "Cannot read"),
+        ("smal-conv", "There is no model 'smal-conv': .* no such model in the catalog"),
+    ],
+)
+def test_a_spec_that_is_none_is_told(tmp_path: Path, net: torch.nn.Module, spec: str, message: str):
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(BadInput, match=message) as told:
+        load_model(spec, tmp_path / "w.safetensors")
+    assert "\n" not in str(told.value)
+
+
+def test_a_factory_in_a_module_of_a_catalog_name_is_a_factory(here: Path):
+    (here / "sonet.py").write_text(FACTORIES)
+    try:
+        assert type(load_model("sonet:make")).__module__ == "sonet"
+    finally:
+        sys.modules.pop("sonet", None)
+
+
+def test_a_folder_of_a_catalog_name_is_a_folder(here: Path, net: torch.nn.Module):
+    save_checkpoint("small-conv:channels=4", net, here / "sonet")
+    assert weights_hash(load_model("sonet")) == weights_hash(net)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth"])
 def test_weights_are_loaded_from_a_file(tmp_path: Path, net: torch.nn.Module, name: str):
     path = tmp_path / name
     save_file(net.state_dict(), path) if name.endswith("safetensors") else torch.save(net.state_dict(), path)
-    save_checkpoint("small-conv:width=4", initialised(lambda: SmallConvNet(width=4), 0), tmp_path / "saved")
+    save_checkpoint("small-conv:channels=4", initialised(lambda: SmallConvNet(channels=4), 0), tmp_path / "saved")
     assert weights_hash(load_model(str(tmp_path / "saved"), path)) == weights_hash(net)
 
 
 def test_a_state_dict_may_lie_under_that_name(tmp_path: Path, net: torch.nn.Module):
     torch.save({"state_dict": net.state_dict(), "epoch": 3}, tmp_path / "w.pt")
-    save_checkpoint("small-conv:width=4", net, tmp_path / "saved")
+    save_checkpoint("small-conv:channels=4", net, tmp_path / "saved")
     load_model(str(tmp_path / "saved"), tmp_path / "w.pt")
 
 
@@ -152,7 +200,7 @@ def _extra_key(path: Path, net: torch.nn.Module) -> None:
 
 
 def _wrong_shape(path: Path, net: torch.nn.Module) -> None:
-    save_file(SmallConvNet(width=8).state_dict(), path)
+    save_file(SmallConvNet(channels=8).state_dict(), path)
 
 
 def _nan(path: Path, net: torch.nn.Module) -> None:
@@ -181,7 +229,7 @@ def _nan(path: Path, net: torch.nn.Module) -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_told(tmp_path: Path, net: torch.nn.Module, capsys, name, write, message):
-    save_checkpoint("small-conv:width=4", net, tmp_path / "saved")
+    save_checkpoint("small-conv:channels=4", net, tmp_path / "saved")
     write(tmp_path / name, net)
     with pytest.raises(BadInput, match=message) as told:
         load_model(str(tmp_path / "saved"), tmp_path / name)
@@ -190,10 +238,10 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path, net: torch.nn.Module, 
 
 
 CONFIGS = [
-    "small-conv:width=4",
+    "small-conv:channels=4",
     {"name": "sonet", "kwargs": {"channels": 4, "blocks": [1, 1, 1, 1], "in_channels": 1, "grid": "frozen"}},
-    {"name": "scaled-logits", "kwargs": {"scale": 1000.0, "module": {"name": "small-conv", "kwargs": {"width": 4}}}},
-    {"name": "quantised-input", "kwargs": {"levels": 8, "module": "small-conv:width=4"}},
+    {"name": "scaled-logits", "kwargs": {"scale": 1000.0, "module": {"name": "small-conv", "kwargs": {"channels": 4}}}},
+    {"name": "quantised-input", "kwargs": {"levels": 8, "module": "small-conv:channels=4"}},
     {"name": "normalised", "kwargs": {"mean": [0.1], "std": [0.5], "module": "small-conv"}},
 ]
 
@@ -217,12 +265,12 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path, config):
 
 
 def test_a_checkpoint_replaces_an_earlier_one_and_nothing_else(tmp_path: Path, net: torch.nn.Module):
-    save_checkpoint("small-conv:width=8", SmallConvNet(width=8), tmp_path / "saved")
-    save_checkpoint("small-conv:width=4", net, tmp_path / "saved")
+    save_checkpoint("small-conv:channels=8", SmallConvNet(channels=8), tmp_path / "saved")
+    save_checkpoint("small-conv:channels=4", net, tmp_path / "saved")
     assert weights_hash(load_model(str(tmp_path / "saved"))) == weights_hash(net)
     (tmp_path / "other").mkdir()
     with pytest.raises(BadInput, match="exists and is no checkpoint"):
-        save_checkpoint("small-conv:width=4", net, tmp_path / "other")
+        save_checkpoint("small-conv:channels=4", net, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "saved"]
 
 
@@ -250,7 +298,7 @@ def _cut_file(path: Path, name: str) -> None:
         (lambda path: _cut_file(path, "model.json"), "half-written: model.json cannot be read"),
         (lambda path: _cut_file(path, "model.safetensors"), "is no whole safetensors file"),
         (lambda path: _edit(path, format=99), "no description of format 1"),
-        (lambda path: _edit(path, model="small-conv:width=5"), r"'layers.0.weight' has shape \(4, 1, 3, 3\)"),
+        (lambda path: _edit(path, model="small-conv:channels=5"), r"'layers.0.weight' has shape \(4, 1, 3, 3\)"),
         (lambda path: _edit(path, model="smal-conv"), "Did you mean 'small-conv'"),
         (lambda path: _edit(path, model={"name": "small-conv", "kwargs": {"depth": 3}}), "cannot be built from"),
         (lambda path: _edit(path, model={"kwargs": {}}), "by 'name' and 'kwargs'"),
@@ -259,7 +307,7 @@ def _cut_file(path: Path, name: str) -> None:
 )
 def test_a_spoilt_checkpoint_is_told(tmp_path: Path, net: torch.nn.Module, spoil, message):
     path = tmp_path / "saved"
-    save_checkpoint("small-conv:width=4", net, path)
+    save_checkpoint("small-conv:channels=4", net, path)
     spoil(path)
     with pytest.raises(BadInput, match=message) as told:
         load_model(str(path))

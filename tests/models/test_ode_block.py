@@ -16,6 +16,7 @@ from verigrad.solvers import (
     BatchCoupled,
     Direct,
     Fixed,
+    Implicit,
     PerSample,
     Status,
 )
@@ -87,8 +88,10 @@ def test_words_name_solvers():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_named_method_runs(method: str):
-    model = SONet(4, (1, 1, 1, 1), in_channels=1, method=method)
-    assert batch_coupled(model) == (METHODS[method].error is not None)
+    # The stage of an implicit method is found in one step without norms; they make the field steep.
+    implicit = isinstance(METHODS[method], Implicit)
+    model = SONet(4, (1, 1, 1, 1), in_channels=1, method=method, variant="paper" if implicit else "released")
+    assert batch_coupled(model) == (getattr(METHODS[method], "error", None) is not None)
     with torch.no_grad():
         assert torch.isfinite(model(torch.rand(2, 1, 8, 8))).all()
 

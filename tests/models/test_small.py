@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from verigrad.core.errors import BadInput
-from verigrad.models.masks import Normalised, QuantisedInput, ScaledLogits
+from verigrad.models.masks import QuantisedInput, ScaledLogits
+from verigrad.models.normalised import Normalised
 from verigrad.models.small import SmallConvNet
 from verigrad.training.trainer import initialised
 

@@ -1,5 +1,7 @@
 """A twin has the same tensors, differs in what was asked and in nothing else, and leaves the model alone."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from verigrad.models.ode_block import RELEASED
 from verigrad.models.small import SmallConvNet
 from verigrad.models.sonet import SONet
 from verigrad.models.twin import ode_blocks, twin
-from verigrad.solvers import RK4_38, Direct, Fixed
+from verigrad.solvers import RK4_38, TORCHDIFFEQ_0_0_1, BatchCoupled, Direct, Fixed, PerSample
+from verigrad.solvers.torchdiffeqs import torchdiffeqs
 from verigrad.training.trainer import initialised
 
 
@@ -71,6 +74,16 @@ def test_a_block_used_twice_stays_one_block(model: nn.Module):
     assert other[0] is other[2]
 
 
-def test_a_model_without_ode_blocks_has_no_twin():
+def test_a_control_may_be_made_of_each_blocks_own(model: nn.Module):
+    own = BatchCoupled(rtol=0.1, atol=0.1, law=TORCHDIFFEQ_0_0_1)
+    apart = twin(model, control=lambda control: PerSample(**vars(control)))
+    assert all(block.solver.control == PerSample(**vars(own)) for block in ode_blocks(apart))
+    assert all(block.solver.control == own for block in ode_blocks(model))
+
+
+def test_a_model_without_ode_blocks_has_no_twin(monkeypatch: pytest.MonkeyPatch):
+    for module in torchdiffeqs():  # another test of this process may have loaded it
+        monkeypatch.delitem(sys.modules, module.__name__)
+        monkeypatch.delitem(sys.modules, f"{module.__name__}._impl", raising=False)
     with pytest.raises(BadInput, match="SmallConvNet has none"):
         twin(SmallConvNet())

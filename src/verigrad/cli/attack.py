@@ -26,7 +26,12 @@ class Outcome(NamedTuple):
 
 
 def attack(
-    model: Annotated[str, typer.Argument(help="package.module:factory, or a verigrad checkpoint folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory, a checkpoint folder, timm:NAME.TAG, torchvision:NAME.TAG, hf:DIR."
+        ),
+    ],
     data: Annotated[
         str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
     ],
@@ -34,7 +39,10 @@ def attack(
     attacks: Annotated[
         list[str], typer.Option(help="NAME or NAME:key=value,...; several between blanks, or the option again.")
     ],
-    weights: Annotated[str | None, typer.Option(help="Weights for the factory's model: .safetensors or .pt.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights for the model: .safetensors or .pt.")] = None,
+    normalise: Annotated[
+        str | None, typer.Option(help="MEAN/STD that the model wants its input normalised by: 0.5/0.25, or by channel.")
+    ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples judged together.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
@@ -50,19 +58,21 @@ def attack(
     from verigrad.evaluation.subject import Subject
     from verigrad.ledger.store import Ledger
     from verigrad.models.loading import check_classifier, describe_model, load_model, weights_hash
+    from verigrad.models.normalised import normalising
 
     ball = parse_threat(threat)
+    named = model if normalise is None else normalising(model, normalise)
     tools = {spec: catalog.build("attack", spec) for text in attacks for spec in text.split()}
     if not tools:
         raise BadInput("--attacks names no attack. Write for example --attacks 'fgsm pgd:steps=20'.")
     images = load_data(data, n=n)
-    classifier = load_model(model, weights=weights)
+    classifier = load_model(named, weights=weights)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=ball, batch=batch, seed=seed)
     # The attacks are no part of it: more of them may be tried on the same ledger.
     identity = {
         "command": "attack",
-        "model": model,
+        "model": named,
         "weights": weights or "",
         "weights_sha256": weights_hash(classifier),
         "solvers": describe_model(classifier)["solvers"],

@@ -20,13 +20,21 @@ GATES = {"obfuscated": 3, "undecided": 4, "overstated": 5}
 
 
 def audit(
-    model: Annotated[str, typer.Argument(help="package.module:factory, or a verigrad checkpoint folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory, a checkpoint folder, timm:NAME.TAG, torchvision:NAME.TAG, hf:DIR."
+        ),
+    ],
     data: Annotated[
         str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
     ],
     threat: Annotated[str, typer.Option(help="linf:EPS, l2:EPS or l0:PIXELS; fractions such as linf:8/255 are fine.")],
     out: Annotated[Path, typer.Option(help="Folder for ledger, audit.json, report.html; the same command resumes it.")],
-    weights: Annotated[str | None, typer.Option(help="Weights for the factory's model: .safetensors or .pt.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights for the model: .safetensors or .pt.")] = None,
+    normalise: Annotated[
+        str | None, typer.Option(help="MEAN/STD that the model wants its input normalised by: 0.5/0.25, or by channel.")
+    ] = None,
     claim: Annotated[float | None, typer.Option(help="The stated robust accuracy, a fraction in [0, 1].")] = None,
     claim_attack: Annotated[str, typer.Option(help="The attack behind the claim.")] = "pgd:steps=20,keep=last",
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
@@ -48,13 +56,15 @@ def audit(
     from verigrad.core.threat import parse_threat
     from verigrad.data.load import load_data
     from verigrad.models.loading import load_model
+    from verigrad.models.normalised import normalising
     from verigrad.reports.terminal import report
 
     ball = parse_threat(threat)
+    named = model if normalise is None else normalising(model, normalise)
     claimed = Claim(attack=catalog.build("attack", claim_attack), accuracy=claim)
     images = load_data(data, n=n)
-    classifier = load_model(model, weights=weights)
-    names = Names(title=title or model, model=model, weights=weights or "", data=data)
+    classifier = load_model(named, weights=weights)
+    names = Names(title=title or model, model=named, weights=weights or "", data=data)
     with progress("audit", _about(claimed.attack, classifier, images, ball), steps=True) as advance:
         found = run_audit(
             classifier,

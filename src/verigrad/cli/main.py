@@ -14,6 +14,7 @@ from verigrad import __version__
 from verigrad.cli.attack import attack
 from verigrad.cli.audit import audit
 from verigrad.cli.demo import demo
+from verigrad.cli.inspect import inspect
 from verigrad.cli.listing import listing
 from verigrad.cli.report import report
 from verigrad.cli.train import train
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo)
+app.command("inspect")(inspect)
 app.command("audit")(audit)
 app.command("verify")(verify)
 app.command("report")(report)

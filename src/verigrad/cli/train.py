@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Option(help="The model's spec, such as small-conv:width=8. See verigrad list models.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The model's spec, such as small-conv:channels=8. Channels, size and classes are those of the data."
+        ),
+    ],
     data: Annotated[
         str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
     ],
@@ -61,6 +66,8 @@ def train(
     )
     loss = catalog.build("objective", objective)
     images = load_data(data, "train", n=n)
+    _, channels, _, size = images.x.shape
+    model = catalog.complete(model, in_channels=channels, classes=images.classes, size=size)
     classifier = initialised(lambda: catalog.build("model", model), seed).eval()
     check_classifier(classifier, images.x, images.y)
     state = out.with_name(f"{out.name}.training")

@@ -99,7 +99,7 @@ def _swap(draft: Path, path: Path) -> None:
 
 
 def _check_same_keys(config: ModelConfig, model: nn.Module) -> None:
-    described = {name: tuple(tensor.shape) for name, tensor in _built_aside(config).state_dict().items()}
+    described = {name: tuple(tensor.shape) for name, tensor in build_aside(config).state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(described.keys() | given.keys()):
         if described.get(name) != given.get(name):
@@ -127,7 +127,7 @@ def load_checkpoint(path: str | Path) -> nn.Module:
         raise BadInput(f"The checkpoint {path} is half-written: {DESCRIPTION} cannot be read ({fault}).") from fault
     if not isinstance(description, dict) or description.get("format") != FORMAT or "model" not in description:
         raise BadInput(f"{path / DESCRIPTION} is no description of format {FORMAT}. Save the model with this version.")
-    model = _built_aside(description["model"])
+    model = build_aside(description["model"])
     load_weights(model, path / WEIGHTS)
     if weights_hash(model) != description.get("weights_sha256"):
         raise BadInput(f"The weights in {path / WEIGHTS} are not those that were saved: their SHA-256 differs.")
@@ -135,7 +135,7 @@ def load_checkpoint(path: str | Path) -> nn.Module:
     return model.eval()
 
 
-def _built_aside(config: ModelConfig) -> nn.Module:
+def build_aside(config: ModelConfig) -> nn.Module:
     """A model whose first weights do not matter; the global generator is afterwards what it was before."""
     with torch.random.fork_rng(devices=[]):
         return build_model(config)

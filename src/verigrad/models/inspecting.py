@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from verigrad.core.classifier import left_as_found, predict
 from verigrad.core.errors import BadInput
+from verigrad.models.fact import Fact
+from verigrad.models.needed import finite_weights, needed
 from verigrad.models.twin import ode_blocks
 
 
@@ -63,16 +63,11 @@ def check_weights(model: nn.Module) -> None:
     Raises:
         BadInput: naming the first of them.
     """
-    for name, weight in model.named_parameters():
-        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
-            raise BadInput(f"The weight {name!r} of the model holds NaN or infinity. Give weights that are finite.")
-    for name, buffer in model.named_buffers():
-        if buffer.is_floating_point() and bool(torch.isnan(buffer).any()):
-            raise BadInput(f"The buffer {name!r} of the model holds NaN. Give weights that are finite.")
+    _refuse(finite_weights(model))
 
 
 def check_classifier(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 100) -> None:
-    """Refuses what is no classifier of these images, by one pass over the first `batch` of them.
+    """Refuses what is no classifier of these images: the first of the facts in `needed.py` that is fatal.
 
     Batch norm in training mode is refused, although evaluation would switch it to eval mode: a model handed over in
     training mode is likely not the one that its robustness is claimed for. Dropout in training mode is let through, and
@@ -81,6 +76,7 @@ def check_classifier(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 100
     Args:
         model: from images in [0, 1] to logits.
         x: (N, C, H, W) images; y: (N,) labels.
+        batch: images shown together.
 
     Raises:
         BadInput: batch norm in training mode; weights that are not finite; the model cannot take the images, in whole
@@ -88,91 +84,10 @@ def check_classifier(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 100
             fewer classes than there are labels, gives logits that are not finite, or probabilities in place of logits;
             or fails where it is differentiated.
     """
-    for name, part in model.named_modules():
-        if isinstance(part, _BatchNorm) and part.training:
-            raise BadInput(
-                f"The batch norm {name!r} of the model is in training mode, so a prediction would depend on its "
-                "batch-mates. Call .eval() on the model first."
-            )
-    check_weights(model)
-    _check_logits(_logits(model, x, batch), len(x), top=int(y.max()))
-    _logits(model, x[:1], 1)
-    _check_differentiated(model, x[:1])
+    for fact in needed(model, x, y, batch=batch):
+        _refuse(fact)
 
 
-def _logits(model: nn.Module, x: Tensor, batch: int) -> Tensor:
-    shown = x.clone()
-    try:
-        logits: Any = predict(model, shown, batch=batch)
-    except BadInput:
-        raise
-    except Exception as fault:
-        # predict joins batches with torch.cat, which refuses a model that gives no tensor.
-        shape = tuple(x[:batch].shape)
-        raise BadInput(
-            f"The model does not take images of shape {shape} to one tensor of logits: "
-            f"{_told(fault)}{_fix(model, batch=len(x[:batch]))}"
-        ) from fault
-    if not torch.equal(shown, x):
-        raise BadInput("The model changes its images in place. Let it work on a copy: x = x.clone().")
-    return logits
-
-
-def _check_differentiated(model: nn.Module, x: Tensor) -> None:
-    """A model that cuts the graph is fine: audits are made for such."""
-    try:
-        with left_as_found(model), torch.enable_grad():
-            at = x.clone().requires_grad_(True)
-            logits = model(at)
-            if logits.requires_grad:
-                torch.autograd.grad(logits.sum(), at, allow_unused=True)
-    except Exception as fault:
-        raise BadInput(
-            f"The model fails where it is differentiated by its images: {_told(fault)} Change no tensor in place, or "
-            "detach what has no derivative."
-        ) from fault
-    if logits.is_inference():
-        raise BadInput(
-            "The model computes under torch.inference_mode, which nothing can be taken back from. Leave it out."
-        )
-
-
-def _fix(model: nn.Module, *, batch: int) -> str:
-    if batch == 1:
-        return " Attacks drop the images that they have broken, so it must take batches of every size."
-    kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
-    if kinds - {torch.float32}:
-        return " Images are float32: call .float() on the model, or convert them inside it."
-    return ""
-
-
-def _check_logits(logits: Tensor, count: int, *, top: int) -> None:
-    if logits.dim() != 2 or len(logits) != count:
-        raise BadInput(f"The model must give logits of shape ({count}, K). Got {tuple(logits.shape)}.")
-    classes = logits.shape[1]
-    if classes < 2:
-        raise BadInput(
-            f"The model must give logits of shape ({count}, K) with K at least 2, one for each class. Got "
-            f"{tuple(logits.shape)}. Of one logit z make two: torch.cat([-z, z], 1)."
-        )
-    if top >= classes:
-        raise BadInput(
-            f"The model has {classes} classes, but the labels go up to {top}. Labels must be in [0, {classes})."
-        )
-    finite = torch.isfinite(logits).all(1)
-    if not bool(finite.all()):
-        where = int((~finite).nonzero()[0])
-        raise BadInput(
-            f"The logits of the model are not finite on image {where}. It cannot be audited on these images."
-        )
-    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
-        raise BadInput(
-            "The model gives probabilities (rows that are not negative and sum to one). Return the logits: leave out "
-            "the softmax at its end, or return log-probabilities."
-        )
-
-
-def _told(fault: BaseException) -> str:
-    lines = str(fault).strip().splitlines()
-    text = f"{type(fault).__name__}: {lines[0] if lines else 'no message'}"
-    return text if text.endswith(".") else f"{text}."
+def _refuse(fact: Fact) -> None:
+    if fact.fatal:
+        raise BadInput(fact.detail)

@@ -1,4 +1,4 @@
-"""Wrappers around a classifier: two that hide its gradient without making it more robust, and normalisation.
+"""Wrappers around a classifier that hide its gradient without making it more robust.
 
 Their constants are buffers, so that a model with a mask has another `weights_hash` than the model without.
 """
@@ -6,7 +6,6 @@ Their constants are buffers, so that a model with a mask has another `weights_ha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,34 +53,3 @@ class QuantisedInput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.module(torch.round(x * (self.levels - 1)) / (self.levels - 1))
-
-
-class Normalised(nn.Module):
-    """The classifier sees (x - mean) / std, channel by channel. It keeps normalisation inside the model.
-
-    Args:
-        module: the classifier.
-        mean, std: one number for each channel of the images; std is positive.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        _check_channels(mean, std)
-        self.module = module
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module((x - self.mean) / self.std)
-
-
-def _check_channels(mean: Sequence[float], std: Sequence[float]) -> None:
-    if len(mean) != len(std) or not mean:
-        raise BadInput(
-            f"'mean' and 'std' of Normalised must have one number for each channel. Got {len(mean)} and {len(std)}."
-        )
-    if not (all(map(math.isfinite, mean)) and all(math.isfinite(s) and s > 0 for s in std)):
-        raise BadInput(f"'mean' of Normalised must be finite and 'std' positive. Got {tuple(mean)} and {tuple(std)}.")

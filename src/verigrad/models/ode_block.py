@@ -1,108 +1,22 @@
-"""A layer that is the solution of an initial value problem, and the choice of how it is solved."""
+"""A layer that is the solution of an initial value problem."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from verigrad.core.errors import BadInput
-from verigrad.models.fields import Field, State
-from verigrad.solvers import (
-    BOSH3,
-    DOPRI5,
-    EULER,
-    HEUN2,
-    MIDPOINT,
-    RK4_38,
-    TORCHDIFFEQ_0_0_1,
-    TSIT5,
-    BatchCoupled,
-    Control,
-    Direct,
-    Fixed,
-    Gradient,
-    Grid,
-    PerSample,
-    Solution,
-    Stats,
-    Status,
-    Tableau,
-    solve,
-)
-
-# The names that torchdiffeq and the SONet code use; there "rk4" is the 3/8 rule.
-METHODS = {
-    "euler": EULER,
-    "midpoint": MIDPOINT,
-    "rk4": RK4_38,
-    "heun2": HEUN2,
-    "bosh3": BOSH3,
-    "dopri5": DOPRI5,
-    "tsit5": TSIT5,
-}
-
-GridName = Literal["all", "first", "frozen"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solver:
-    """How a block is solved: everything that `solve` takes besides the field and the start."""
-
-    method: Tableau
-    control: Control
-    gradient: Gradient
-    t0: float = 0.0
-    t1: float = 1.0
-
-    def __call__(self, field: Callable[[Tensor, Any], Any], y0: State) -> Solution:
-        return solve(
-            field,
-            y0,
-            t0=self.t0,
-            t1=self.t1,
-            method=self.method,
-            control=self.control,
-            gradient=self.gradient,
-        )
-
-
-RELEASED = Solver(
-    method=DOPRI5,
-    control=BatchCoupled(rtol=0.1, atol=0.1, end="interpolate", law=TORCHDIFFEQ_0_0_1),
-    gradient=Direct(grid="all"),
-)
-"""What the SONet code runs: torchdiffeq 0.0.1, dopri5, tolerance 0.1, backpropagation through everything."""
-
-
-def named_solver(*, method: str, tol: float, control: Literal["batch", "sample"], steps: int, grid: GridName) -> Solver:
-    """The solver that plain words describe, over [0, 1] and under the law of torchdiffeq 0.0.1.
-
-    Args:
-        method: one of `METHODS`. Those without an error estimate take equal steps.
-        tol: rtol and atol of the adaptive methods.
-        control: whether the batch shares its steps ("batch") or each sample has its own ("sample").
-        steps: how many equal steps the other methods take.
-        grid: what of the time grid is differentiated.
-
-    Raises:
-        BadInput: for an unknown word or a number out of range.
-    """
-    if method not in METHODS:
-        raise BadInput(f"The 'method' must be one of {', '.join(METHODS)}. Got {method!r}.")
-    if control not in ("batch", "sample"):
-        raise BadInput(f"The 'control' must be 'batch' or 'sample'. Got {control!r}.")
-    tableau = METHODS[method]
-    if tableau.error is None:
-        chosen: Control = Fixed(steps=steps)
-    else:
-        kind = BatchCoupled if control == "batch" else PerSample
-        chosen = kind(rtol=tol, atol=tol, end="interpolate", law=TORCHDIFFEQ_0_0_1)
-    return Solver(method=tableau, control=chosen, gradient=Direct(grid=grid))
+from verigrad.models.block_solver import METHODS as METHODS
+from verigrad.models.block_solver import RELEASED as RELEASED
+from verigrad.models.block_solver import GradientName as GradientName
+from verigrad.models.block_solver import GridName as GridName
+from verigrad.models.block_solver import Solver as Solver
+from verigrad.models.block_solver import named_solver as named_solver
+from verigrad.models.fields import Field
+from verigrad.solvers import BatchCoupled, Grid, Stats, Status
 
 
 class Walk(NamedTuple):

@@ -14,19 +14,19 @@ class SmallConvNet(nn.Module):
     Args:
         in_channels: channels of the images.
         classes: K.
-        width: channels of the first convolution; the second has twice as many.
+        channels: channels of the first convolution; the second has twice as many.
     """
 
-    def __init__(self, in_channels: int = 1, classes: int = 10, width: int = 16) -> None:
+    def __init__(self, in_channels: int = 1, classes: int = 10, channels: int = 16) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1),
+            nn.Conv2d(in_channels, channels, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(4),
             nn.Flatten(),
-            nn.Linear(2 * width * 16, 64),
+            nn.Linear(2 * channels * 16, 64),
             nn.ReLU(),
             nn.Linear(64, classes),
         )

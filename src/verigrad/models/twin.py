@@ -9,8 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.carrying import Carrying
 from verigrad.models.ode_block import ODEBlock
-from verigrad.solvers import Control, Gradient, Tableau
+from verigrad.solvers import Gradient, Method
+from verigrad.solvers.carrier import Choices, Chosen
+from verigrad.solvers.torchdiffeqs import torchdiffeqs
 
 
 def ode_blocks(model: nn.Module) -> list[ODEBlock]:
@@ -21,27 +24,37 @@ def ode_blocks(model: nn.Module) -> list[ODEBlock]:
 def twin(
     model: nn.Module,
     *,
-    method: Tableau | None = None,
-    control: Control | None = None,
+    method: Method | None = None,
+    control: Chosen | None = None,
     gradient: Gradient | None = None,
 ) -> nn.Module:
     """A model with the very weights of `model` (the same tensors, not copies) whose ODE blocks are solved differently.
 
     What is None stays as it is in each block. The model itself is untouched. Weights that change later change in both.
+    A model without ODE blocks that calls torchdiffeq is carried (`carrying.py`); of a model with both, only the blocks
+    change.
+
+    Args:
+        control: a control, or a function from the control that a block or a call has to another.
 
     Raises:
-        BadInput: the model has no ODE block.
+        BadInput: the model has no ODE block, and torchdiffeq is not loaded. If it is loaded and the model does not
+            call it, the twin's first forward pass raises.
     """
+    if isinstance(model, Carrying):
+        return Carrying(model.module, Choices(control=control, gradient=gradient, method=method).within(model.choices))
     if not ode_blocks(model):
+        if torchdiffeqs():
+            return Carrying(model, Choices(control=control, gradient=gradient, method=method, raises=False))
         raise BadInput(
             f"A twin differs in how ODE blocks are solved, and {type(model).__name__} has none. "
             "Solver interventions do not apply to it."
         )
     other = copy.deepcopy(model, _tensors(model))
-    changes: dict[str, Any] = {"method": method, "control": control, "gradient": gradient}
-    changes = {name: value for name, value in changes.items() if value is not None}
     for block in ode_blocks(other):
-        block.solver = replace(block.solver, **changes)
+        chosen = control(block.solver.control) if callable(control) else control
+        changes: dict[str, Any] = {"method": method, "control": chosen, "gradient": gradient}
+        block.solver = replace(block.solver, **{name: value for name, value in changes.items() if value is not None})
         block.watch = None
     return other
 

@@ -1,0 +1,163 @@
+"""What each network of the catalog weighs: its parameters, and the memory that it needs at batch 64.
+
+Memory is the growth of the peak resident set over one pass on random images, each pass in a fresh process after the
+same pass on one image, which loads whatever is loaded once. *predict* keeps no graph, *attack* differentiates the
+cross-entropy by the images with frozen weights, *train* differentiates it by the weights and takes one step of SGD.
+
+    python benchmarks/models.py                 # renews benchmarks/models.json and docs/models.md
+    python benchmarks/models.py sonet resnet10  # these alone; the other rows stay as they are
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+
+from verigrad import catalog
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "models.md"
+BATCH = 64
+WRAPPERS = ("scaled-logits", "quantised-input", "normalised")
+PASSES = ("predict", "attack", "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network as its paper has it: the spec, and the images (C, H, W) that it takes there."""
+
+    spec: str
+    shape: tuple[int, int, int]
+
+
+MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
+SHAPES = {"small-conv": MNIST, "neural-ode-mnist": MNIST}
+OTHERS = {
+    "small-conv": ("small-conv:in_channels=3", CIFAR),
+    "sonet": ("sonet:channels=32", CIFAR),
+    "soblock": ("soblock:channels=32", CIFAR),
+    "resnet10": ("resnet10:channels=32", CIFAR),
+    "resnet50": ("resnet50:stem=imagenet,classes=1000", IMAGENET),
+}
+
+
+def cases() -> dict[str, list[Case]]:
+    """All rows, by the name in the catalog."""
+    found: dict[str, list[Case]] = {}
+    for entry in catalog.entries("model"):
+        if entry.name in WRAPPERS:
+            continue
+        found[entry.name] = [Case(spec=entry.name, shape=SHAPES.get(entry.name, CIFAR))]
+        if entry.name in OTHERS:
+            spec, shape = OTHERS[entry.name]
+            found[entry.name].append(Case(spec=spec, shape=shape))
+    return found
+
+
+def one_pass(model: torch.nn.Module, which: str, x: torch.Tensor) -> None:
+    y = torch.zeros(len(x), dtype=torch.int64)
+    if which == "predict":
+        with torch.no_grad():
+            model.eval()(x)
+    elif which == "attack":
+        model.eval().requires_grad_(False)
+        at = x.requires_grad_()
+        torch.autograd.grad(F.cross_entropy(model(at), y), at)
+    else:
+        optimiser = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9)
+        F.cross_entropy(model(x), y).backward()
+        optimiser.step()
+
+
+def peak() -> float:
+    """MiB of the highest resident set of this process."""
+    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def child(spec: str, shape: tuple[int, ...], which: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = catalog.build("model", spec)
+    one_pass(model, which, torch.rand(2, *shape))
+    model.zero_grad(set_to_none=True)
+    x = torch.rand(BATCH, *shape)
+    before = peak()
+    one_pass(model, which, x)
+    print(json.dumps({"memory": peak() - before, "parameters": sum(p.numel() for p in model.parameters())}))
+
+
+def measured(case: Case) -> dict[str, Any]:
+    row: dict[str, Any] = {"shape": case.shape}
+    for which in PASSES:
+        command = [sys.executable, __file__, "--child", case.spec, "x".join(map(str, case.shape)), which]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            row[which] = None
+            print(f"{case.spec}, {which}: {run.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            continue
+        got = json.loads(run.stdout)
+        row[which], row["parameters"] = round(got["memory"]), got["parameters"]
+    row["measured"] = date.today().isoformat()
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="rows to renew; all by default")
+    parser.add_argument("--child", nargs=3, metavar=("SPEC", "SHAPE", "PASS"), help="measure one pass; internal")
+    chosen = parser.parse_args()
+    if chosen.child:
+        spec, shape, which = chosen.child
+        child(spec, tuple(map(int, shape.split("x"))), which)
+        return
+    store = HERE / "models.json"
+    results: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {"rows": {}}
+    results["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, one thread"
+    results["torch"] = torch.__version__
+    wanted = [(name, case) for name, listed in cases().items() for case in listed]
+    wanted = [(name, case) for name, case in wanted if not chosen.names or name in chosen.names]
+    for _, case in track(wanted, description="models"):
+        results["rows"][case.spec] = measured(case)
+        kept = {case.spec: results["rows"].get(case.spec) for listed in cases().values() for case in listed}
+        results["rows"] = {spec: row for spec, row in kept.items() if row}
+        store.write_text(json.dumps(results, indent=1) + "\n")
+        PAGE.write_text(page(results))
+
+
+def page(results: dict[str, Any]) -> str:
+    """The table as Markdown."""
+    lines = [
+        "# The networks, and what they weigh",
+        "",
+        f"Memory in MiB at batch {BATCH}, beyond the weights: *predict* without a graph, *attack* with the gradient by the "
+        "images, *train* with one step of SGD. Images are uniform noise and weights fresh; a solver that chooses its "
+        "steps takes more of them once a network is trained. `python benchmarks/models.py`, n = 1 pass each; "
+        f"{results['machine']}; torch {results['torch']}; a dash is a pass that could not be measured there.",
+        "",
+        "| spec | network | source | images | parameters | predict | attack | train | measured |",
+        "| --- | --- | --- | --- | --: | --: | --: | --: | --- |",
+    ]
+    for spec, row in results["rows"].items():
+        entry = catalog.find("model", spec.partition(":")[0])
+        images = "×".join(map(str, row["shape"]))
+        memory = " | ".join("–" if row[which] is None else f"{row[which]:,}" for which in PASSES)
+        lines.append(
+            f"| `{spec}` | {entry.summary} | {entry.paper or '–'} | {images} | {row.get('parameters', 0):,} | {memory} "
+            f"| {row['measured']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

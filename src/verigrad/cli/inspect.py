@@ -1,0 +1,88 @@
+"""`verigrad inspect`: what is true of a model and its images, before anything is attacked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from verigrad.models.fact import Fact
+
+# What some fact keeps from being audited.
+UNFIT = 1
+
+
+def inspect(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory, a checkpoint folder, timm:NAME.TAG, torchvision:NAME.TAG, hf:DIR."
+        ),
+    ],
+    data: Annotated[
+        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+    ],
+    weights: Annotated[str | None, typer.Option(help="Weights for the model: .safetensors or .pt.")] = None,
+    normalise: Annotated[
+        str | None, typer.Option(help="MEAN/STD that the model wants its input normalised by: 0.5/0.25, or by channel.")
+    ] = None,
+    n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples shown together.", min=1)] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Tell what is true of a model on some images. Exits 1 if it cannot be audited."""
+    from verigrad.data.load import load_data
+    from verigrad.models.facts import facts
+    from verigrad.models.loading import describe_model, load_model, weights_hash
+    from verigrad.models.normalised import normalising
+
+    named = model if normalise is None else normalising(model, normalise)
+    images = load_data(data, n=n)
+    classifier = load_model(named, weights=weights)
+    found = facts(classifier, images.x, images.y, batch=batch)
+    about = {"model": named, "weights_sha256": weights_hash(classifier), **describe_model(classifier)}
+    if as_json:
+        typer.echo(json.dumps({**about, "data": data, "n": len(images), "facts": list(map(asdict, found))}, indent=1))
+    else:
+        _show(about, found)
+    if any(fact.fatal for fact in found):
+        raise typer.Exit(UNFIT)
+
+
+def _show(about: dict[str, Any], found: Iterable[Fact]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    words = f"{about['class']}, {about['parameters']} parameters, weights {about['weights_sha256'][:12]}"
+    console.print(words, markup=False, highlight=False)
+    for solver in about["solvers"]:
+        console.print(f"{solver['block']}: {solver['method']}, {solver['control']}", markup=False, highlight=False)
+    console.print(_table(found))
+
+
+def _table(found: Iterable[Fact]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("fact", "holds", "value"):
+        table.add_column(name, no_wrap=name != "value", overflow="fold")
+    table.add_column("", overflow="fold")
+    for fact in found:
+        style = "bold red" if fact.fatal else {True: "green", False: "yellow", None: "dim"}[fact.holds]
+        holds = {True: "yes", False: "no", None: "not told"}[fact.holds]
+        table.add_row(fact.name, Text(holds, style), Text(_written(fact.value)), Text(fact.detail))
+    return table
+
+
+def _written(value: float | str | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
