@@ -131,6 +131,23 @@ def test_a_gradient_that_goes_where_attacks_lead_upholds_nothing(hardened: nn.Mo
     assert found.verdict != "upheld"
 
 
+class Offset(Gated):
+    """Gives the gradient of the image's mirror wherever the first pixel is not empty: there it is finite, and wrong."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        touched = (x[:, :1, :1, :1] > 0) & (not self.open)
+        mirrored = x.detach() - x.flip(3).detach() + x.flip(3)
+        return self.module(torch.where(touched, mirrored, x))
+
+
+def test_a_gradient_that_is_wrong_where_attacks_lead_upholds_nothing(hardened: nn.Module, digits: Images):
+    found = run(Offset(hardened), digits)
+    fired = {check["name"] for check in found.summary["health"] if check["fired"]}
+    assert "finite_difference" not in fired
+    assert "finite_difference_in_attack" in fired
+    assert found.verdict != "upheld"
+
+
 def test_other_code_with_the_same_weights_is_another_audit(hardened: nn.Module, digits: Images, tmp_path: Path):
     model = Gated(hardened)
     first = digits.x.clone()

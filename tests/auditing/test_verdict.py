@@ -121,9 +121,9 @@ def test_one_finding_a_cause_by_its_best_intervention():
 
 
 def test_every_confirming_check_exists():
-    from verigrad.auditing.health import CHECKS
+    from verigrad.auditing.health import CHECKS, finite_difference_in_attack
 
-    names = {check.__name__ for check in CHECKS}
+    names = {check.__name__ for check in (*CHECKS, finite_difference_in_attack)}
     for cause in CAUSES.values():
         assert set(cause.confirmed_by) <= names, cause.name
         assert bool(cause.confirmed_by) == (cause.kind == "masking")

@@ -28,6 +28,7 @@ from verigrad.solvers import (
     Status,
     solve,
 )
+from verigrad.solvers.step import interpolated
 
 F64 = torch.float64
 A = torch.tensor([[-0.5, 2.0, 0.0], [-2.0, -0.5, 1.0], [0.0, 0.3, 0.2]], dtype=F64)
@@ -217,14 +218,13 @@ def test_the_error_of_eulers_method_meets_its_bound_where_it_is_tight():
 
 
 def test_the_exponential_bound_does_not_hold_for_every_runge_kutta_method():
-    """Where f' = −K, a step may amplify by |R(−hK)| > e^{hK}: Dopri5 at hK = 20. Theorem 3.2 needs its own constant."""
-    K = 20.0
+    """y' = y, one Dopri5 step of length 1: R(1) = 2.71833 > e. Theorem 3.2 needs the method's own constant."""
     y0 = torch.ones(1, 1, dtype=F64)
-    found = solve(lambda t, y: -K * y, y0, method=DOPRI5, control=Fixed(steps=1))
-    growth = error_growth(walked(lambda t, y: -K * y, y0, found, DOPRI5), y0 + 1e-3)
-    z = -K
-    stability_function = 1 + z + z**2 / 2 + z**3 / 6 + z**4 / 24 + z**5 / 120 + z**6 / 600
-    assert float(growth.error[0, 1] / growth.error[0, 0]) == pytest.approx(abs(stability_function), rel=1e-6)
+    found = solve(lambda t, y: y, y0, method=DOPRI5, control=Fixed(steps=1))
+    growth = error_growth(walked(lambda t, y: y, y0, found, DOPRI5), y0 + 1e-3)
+    R = 1 + 1 + 1 / 2 + 1 / 6 + 1 / 24 + 1 / 120 + 1 / 600
+    assert float(growth.error[0, 1] / growth.error[0, 0]) == pytest.approx(R, rel=1e-9)
+    assert float(growth.error[0, 1]) > float(growth.exponential_bound[0, 1]) * (1 + 1e-5)
     assert float(growth.error[0, 1]) <= float(growth.step_bound[0, 1])
 
 
@@ -242,6 +242,25 @@ def test_the_lipschitz_constant_of_a_step_bounds_it(method):
     if method is not DOPRI5:
         series = {1: [1, 1], 2: [1, 1, 1 / 2], 4: [1, 1, 1 / 2, 1 / 6, 1 / 24]}[method.order]
         assert float(bound) == pytest.approx(sum(c * float(K) ** i for i, c in enumerate(series)))
+
+
+def test_the_lipschitz_constant_of_an_interpolated_end_is_that_of_its_weights():
+    """For small K it is 1 + hK Σ|w_i(x)|; the weights are read off the interpolant itself, a stage at a time."""
+    zero, x = torch.zeros(1, dtype=F64), 0.3
+    weights = []
+    for i in range(DOPRI5.stages):
+        stages = tuple((zero + float(i == j),) for j in range(DOPRI5.stages))
+        weights.append(abs(float(interpolated(DOPRI5, (zero,), stages, 1.0, x)[0])))
+    bound = step_lipschitz(DOPRI5, zero + 2.0, zero + 1e-7, x)
+    assert float(bound - 1) / 2e-7 == pytest.approx(sum(weights), rel=1e-5)
+
+
+def test_the_measured_constant_looks_between_the_walks():
+    """tanh is flat at ±2 and steepest halfway."""
+    y = torch.full((1, 1), -2.0, dtype=F64)
+    found = solve(lambda t, y: y.tanh(), y, method=EULER, control=Fixed(steps=1))
+    assert float(error_growth(walked(lambda t, y: y.tanh(), y, found, EULER), -y).lipschitz) == pytest.approx(1.0)
+    assert float(residual_error_growth([lambda y: y + y.tanh()], y, -y).lipschitz) == pytest.approx(1.0)
 
 
 def test_errors_grow_along_a_models_block_and_stay_below_the_bound():

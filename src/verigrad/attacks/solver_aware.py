@@ -18,9 +18,11 @@ from verigrad.core.classifier import batch_coupled, left_as_found
 from verigrad.core.errors import BadInput
 from verigrad.core.seeds import SampleGenerator
 from verigrad.core.threat import Threat
+from verigrad.models.carrying import Carrying
 from verigrad.models.ode_block import METHODS
 from verigrad.models.twin import ode_blocks, twin
-from verigrad.solvers import BatchCoupled, Direct, Fixed, PerSample
+from verigrad.solvers import BatchCoupled, Control, Direct, Fixed, PerSample
+from verigrad.solvers.torchdiffeqs import torchdiffeqs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,10 @@ class OnTwin:
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, generator: SampleGenerator
     ) -> AttackResult:
         with left_as_found(model):
-            steered = Steered(model, self.change(model), same_forward=self.change.same_forward)
+            climb = self.change(model)
+            # A carried forward pass is torchdiffeq's own up to rounding only, so the model is asked for its logits.
+            same = self.change.same_forward and not isinstance(climb, Carrying)
+            steered = Steered(model, climb, same_forward=same)
             return self.attack(steered, x, y, threat, generator=generator)
 
 
@@ -62,18 +67,24 @@ class InitialStepOnly:
 class BatchOfOne:
     """Each sample is solved as if it were alone.
 
-    Blocks under `BatchCoupled` get `PerSample` with the same law, which costs one batched run. A classifier that is
-    coupled by anything else is evaluated sample by sample.
+    Blocks under `BatchCoupled`, and calls of torchdiffeq, get `PerSample` with the same law, which costs one batched
+    run. A classifier that is coupled by anything else is evaluated sample by sample.
     """
 
     same_forward: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        alone = model
-        controls = {block.solver.control for block in ode_blocks(model)}
-        if len(controls) == 1 and isinstance(control := next(iter(controls)), BatchCoupled):
-            alone = twin(model, control=PerSample(**vars(control)))
-        return _OneByOne(alone) if batch_coupled(alone) or alone is model else alone
+        blocks = ode_blocks(model)
+        if not blocks and torchdiffeqs():
+            return _Apart(model, twin(model, control=_per_sample))
+        if not any(isinstance(block.solver.control, BatchCoupled) for block in blocks):
+            return _OneByOne(model)
+        alone = twin(model, control=_per_sample)
+        return _OneByOne(alone) if batch_coupled(alone) else alone
+
+
+def _per_sample(own: Control) -> Control:
+    return PerSample(**vars(own)) if isinstance(own, BatchCoupled) else own
 
 
 class _OneByOne(nn.Module):
@@ -83,6 +94,48 @@ class _OneByOne(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.module(x[i : i + 1]) for i in range(len(x))]) if len(x) else self.module(x)
+
+
+class _Apart(nn.Module):
+    """`together`, one run of the batch in which each sample has its own steps, if that is what `module` gives alone.
+
+    Whether it is is asked once, on the first two samples: a field may take only one time for all, a state may not be
+    batch first, and something else may couple the batch. If it is not, each sample is run by itself.
+    """
+
+    def __init__(self, module: nn.Module, together: nn.Module) -> None:
+        super().__init__()
+        self.alone = _OneByOne(module)
+        self.together = together
+        self.agree: bool | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) < 2:
+            return self.alone(x)
+        if self.agree is None:
+            self.agree = self._agree(x[:2].detach())
+        return self.together(x) if self.agree else self.alone(x)
+
+    def _agree(self, x: Tensor) -> bool:
+        try:
+            looks = [_logits_and_gradient(one, x) for one in (self.together, self.alone)]
+        except Exception:  # whatever somebody's field raises when it is shown a time for each sample
+            return False
+        return all(bool((a - b).norm() <= AGREES * b.norm()) for a, b in zip(*looks, strict=True))
+
+
+AGREES = 1e-2
+"""Relative, of logits and of gradient: far above rounding, and a tenth of the loosest tolerance in use (0.1)."""
+
+
+def _logits_and_gradient(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and the gradient (B, C, H, W) of the sum of every logit times its class number, from one up."""
+    with torch.enable_grad():
+        at = x.clone().requires_grad_(True)
+        logits = model(at)
+        value = (logits * torch.arange(1, logits.shape[1] + 1).to(logits)).sum()
+        gradient = torch.autograd.grad(value, at)[0] if value.requires_grad else torch.zeros_like(x)
+    return logits.detach(), gradient
 
 
 @dataclass(frozen=True, kw_only=True)

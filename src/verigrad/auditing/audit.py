@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from verigrad.attacks.base import Attack
 from verigrad.auditing.claim import Budget, Claim
 from verigrad.auditing.course import Course, Progress
+from verigrad.auditing.foreign import recognise
 from verigrad.auditing.identity import Names, identify
 from verigrad.core.classifier import device_of, left_as_found
 from verigrad.core.errors import BadInput, VerigradError
@@ -83,14 +84,17 @@ def audit(
     # Whatever is wrong is told before there is a ledger.
     Subject(model=model, x=images.x, y=images.y, threat=threat, batch=batch, seed=seed)
     _check_model(model, images, batch, seed)
-    tell = progress or (lambda _: None)
+    tell, foreign = progress or (lambda _: None), recognise(model, images.x[:2], seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch)
         if not (folder / "ledger.sqlite").exists():
             _check_attack(claim.attack, model, images, threat, seed)
-        identity = identify(model, images, threat, claim=claim, budget=budget, batch=batch, seed=seed, names=names)
+        identity = identify(
+            model, images, threat, claim=claim, budget=budget, batch=batch, seed=seed, names=names, foreign=foreign
+        )
         with Ledger.create_or_resume(folder / "ledger.sqlite", identity) as ledger:
-            course = Course(model, images, threat, claim, budget, batch, seed, executor, ledger, tell, names.title)
+            title = names.title
+            course = Course(model, images, threat, claim, budget, batch, seed, executor, ledger, tell, title, foreign)
             with _faults_told():
                 summary = course.whole()
         if out is not None:

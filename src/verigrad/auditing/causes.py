@@ -31,6 +31,12 @@ CAUSES: dict[str, Cause] = {
             confirmed_by=("grid_gradient", "cross_gradient"),
         ),
         Cause(
+            name="adjoint",
+            label="gradient by the continuous adjoint",
+            kind="masking",
+            confirmed_by=("grid_gradient", "cross_gradient"),
+        ),
+        Cause(
             name="batch_coupling",
             label="batch-mates share one step size",
             kind="masking",
@@ -55,7 +61,7 @@ CAUSES: dict[str, Cause] = {
             name="misleading",
             label="a gradient that misleads",
             kind="masking",
-            confirmed_by=("zero_gradient", "finite_difference", "coherence"),
+            confirmed_by=("zero_gradient", "finite_difference", "coherence", "finite_difference_in_attack"),
             general=True,
         ),
         Cause(name="score", label="the attack's score", kind="effort"),

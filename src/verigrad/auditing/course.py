@@ -7,21 +7,24 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from verigrad import catalog
 from verigrad.attacks.base import Attack
 from verigrad.attacks.changes import Change, IdentityBackward, NoiseAveraged
+from verigrad.attacks.pgd import PGD
 from verigrad.attacks.solver_aware import BatchOfOne, FrozenGrid
 from verigrad.auditing.claim import Budget, Claim
 from verigrad.auditing.escalation import converged, rounds, rule
-from verigrad.auditing.health import CHECKS, depends_on_batch, examine
-from verigrad.auditing.interventions import Intervention, differentiated_grid, interventions
-from verigrad.auditing.patient import Check, Patient
+from verigrad.auditing.foreign import Foreign
+from verigrad.auditing.health import CHECKS, depends_on_batch, examine, finite_difference_in_attack
+from verigrad.auditing.interventions import Intervention, by_adjoint, differentiated_grid, interventions
+from verigrad.auditing.patient import Check, Patient, measured
 from verigrad.auditing.summary import Step, summarise
 from verigrad.auditing.verdict import Facts, Judgement, Tried, findings, judge, material
-from verigrad.core.classifier import device_of, predict
-from verigrad.core.seeds import derive_seed
+from verigrad.core.classifier import device_of, left_as_found, predict
+from verigrad.core.seeds import derive_seed, seeded
 from verigrad.core.threat import L0, Threat
 from verigrad.data.images import Images
 from verigrad.evaluation.clean import record_clean
@@ -31,6 +34,10 @@ from verigrad.ledger.schema import Outcome
 from verigrad.ledger.store import Ledger
 
 Progress = Callable[[str], None]
+
+
+SCOUT = PGD(steps=4, score="margin", keep="last")
+"""Leads to where an attack that trusts the gradient ends; health is looked at once more there."""
 
 
 class _Escalation(NamedTuple):
@@ -54,6 +61,7 @@ class Course:
     ledger: Ledger
     tell: Progress
     title: str
+    foreign: Foreign
     steps: list[Step] = field(default_factory=list)
 
     def whole(self) -> dict[str, Any]:
@@ -82,6 +90,7 @@ class Course:
             random=any(check.name == "randomness" and check.fired for check in checks),
             reach=self.threat.reach(self.images.x[:1]),
             budget=self.budget,
+            solves=self.foreign.solves,
         )
         if any(check.name == "float64" and check.severity == "note" for check in checks):
             ways = [way for way in ways if way.cause != "precision"]  # the check found no float64 twin of this model
@@ -100,7 +109,9 @@ class Course:
         x, y = self.images.x[:size].to(device), self.images.y[:size].to(device)
         with fixed_draws(derive_seed("health", self.seed), device):
             rows = (predict(self.model, x, batch=size).argmax(1) == y).nonzero().squeeze(1)
-            patient = Patient(model=self.model, x=x, y=y, rows=rows, threat=self.threat, seed=self.seed)
+            patient = Patient(
+                model=self.model, x=x, y=y, rows=rows, threat=self.threat, seed=self.seed, foreign=self.foreign
+            )
             checks = examine(patient, done=lambda check: self.tell(f"health: {check.label}"))
         for check in checks:
             self.ledger.put_note("health", check.name, check.as_json())
@@ -158,7 +169,8 @@ class Course:
         )
         if best is not None:
             return tries[best[1]][0].change
-        return FrozenGrid() if differentiated_grid(self.model) else None
+        hides = differentiated_grid(self.model, self.foreign.solves) or by_adjoint(self.model, self.foreign.solves)
+        return FrozenGrid() if hides else None
 
     def _conclude(
         self,
@@ -170,7 +182,7 @@ class Course:
         climb: _Escalation,
     ) -> dict[str, Any]:
         broken = frozenset(i for step in self.steps for i in step.attempt.broken)
-        checks = [*checks, *self._blind(frozenset(correct) - broken)]
+        checks = [*checks, *self._blind(frozenset(correct) - broken), *self._away(subject, survivors, broken)]
         fired = {check.name: check.severity for check in checks if check.fired}
         tried = [
             Tried(
@@ -212,6 +224,39 @@ class Course:
         )
         self.ledger.put_summary(summary)
         return summary
+
+    def _away(self, subject: Subject, survivors: tuple[int, ...], broken: frozenset[int]) -> list[Check]:
+        """Health once more, where attacks lead: a mask may show there alone. Those that nothing broke come first."""
+        known = self.ledger.notes("health in attack")
+        if known:
+            return [Check(**value) for value in known.values()]
+        asked = sorted(survivors, key=lambda i: (i in broken, i))[: self.budget.health_samples]
+        if not asked or not self.threat.size:
+            return []
+        self.tell("health: where attacks lead")
+        samples = subject.batch_of(asked[0] // self.batch) if subject.coupled else tuple(sorted(asked))
+        device, seed = device_of(self.model), derive_seed("health in attack", self.seed)
+        rows = torch.tensor(samples)
+        x, y = self.images.x[rows].to(device), self.images.y[rows].to(device)
+        with fixed_draws(seed, device):
+            ends = SCOUT(self.model, x, y, self.threat, generator=seeded(self.seed, "health in attack", samples, device))
+            right = predict(self.model, ends.x_adv, batch=len(x)).argmax(1) == y
+            kept = (right.cpu() & torch.isin(rows, torch.tensor(asked))).nonzero().squeeze(1)
+            patient = Patient(
+                model=self.model,
+                x=ends.x_adv,
+                y=y,
+                rows=kept.to(device),
+                threat=self.threat,
+                seed=self.seed,
+                foreign=self.foreign,
+            )
+            if not len(kept):
+                return []
+            with left_as_found(self.model):
+                check = measured(finite_difference_in_attack(patient))
+        self.ledger.put_note("health in attack", check.name, check.as_json())
+        return [check]
 
     def _blind(self, left: frozenset[int]) -> list[Check]:
         """Two checks more: samples that nothing broke, but where attacks had nothing to go by, uphold no claim."""
@@ -266,7 +311,7 @@ def _answered(change: Change | None) -> frozenset[str]:
     if isinstance(change, FrozenGrid | BatchOfOne):
         answered |= {"grid_gradient", "cross_gradient"}
     if isinstance(change, IdentityBackward):
-        answered |= {"zero_gradient", "finite_difference", "zero_gradient_in_attack"}
+        answered |= {"zero_gradient", "finite_difference", "zero_gradient_in_attack", "finite_difference_in_attack"}
     if isinstance(change, NoiseAveraged):
-        answered |= {"coherence", "finite_difference"}
+        answered |= {"coherence", "finite_difference", "finite_difference_in_attack"}
     return frozenset(answered)

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from verigrad.auditing.patient import Check, Patient, cosines, measured, median, not_applicable, share_check, unseen
 from verigrad.core.classifier import batch_coupled, left_as_found
@@ -111,10 +111,10 @@ def cross_gradient(p: Patient) -> Check:
 
 
 def grid_gradient(p: Patient) -> Check:
-    """Cosine between the model's gradient and the one with the step sizes held constant (the grid frozen)."""
-    label, limit = "the step-size controller does not turn the gradient", "median cosine at least 0.9"
-    if not ode_blocks(p.model):
-        return not_applicable("grid_gradient", label, None, limit)
+    """Cosine between the model's gradient and that of the steps which its solvers take, their sizes held constant."""
+    label, limit = "the gradient is that of the solver's steps", "median cosine at least 0.9"
+    if not ode_blocks(p.model) and not p.foreign.solves:
+        return not_applicable("grid_gradient", label, None, limit, why=p.foreign.refused)
     frozen = p.gradient(cross_entropy, model=twin(p.model, gradient=Direct(grid="frozen")))
     cosine = median(cosines(p.gradient(cross_entropy), frozen))
     return Check(
@@ -124,7 +124,7 @@ def grid_gradient(p: Patient) -> Check:
         limit=limit,
         fired=cosine < 0.9,
         severity="masking",
-        detail=f"Median cosine of {cosine:.2f} between the full gradient and the one with the grid frozen.",
+        detail=f"Median cosine of {cosine:.2f} between the model's gradient and the one with the grid frozen.",
     )
 
 
@@ -161,15 +161,7 @@ def _reach(p: Patient) -> float:
 def finite_difference(p: Patient) -> Check:
     """Correlation, over 16 random sign directions v, of ⟨∇ margin, v⟩ with central differences of the margin."""
     h = _reach(p) / 4
-    stream = seeded(p.seed, "health/finite_difference", range(len(p.x)), device=p.x.device)
-    gradient = p.gradient(margin)
-    said, seen = [], []
-    for _ in range(16):
-        v = stream.signs(*p.x.shape[1:], dtype=p.x.dtype)
-        seen.append((p.scores(margin, p.x + h * v) - p.scores(margin, p.x - h * v)) / (2 * h))
-        said.append((gradient * v[p.rows].flatten(1).double().cpu()).sum(1))
-    a, b = torch.stack(said, 1), torch.stack(seen, 1)
-    correlation = median(cosines(a, b))
+    correlation = median(_correlations(p, h))
     return Check(
         name="finite_difference",
         label="autograd agrees with finite differences",
@@ -180,6 +172,32 @@ def finite_difference(p: Patient) -> Check:
         detail=f"Median correlation {correlation:.2f} over 16 directions, central differences of the margin at "
         f"±{h:.2g} in each pixel.",
     )
+
+
+def finite_difference_in_attack(p: Patient) -> Check:
+    """The same where attacks lead: p.x are iterates of an attack, and a mask may show at a part of them only."""
+    h = _reach(p) / 4
+    return share_check(
+        "finite_difference_in_attack",
+        "autograd agrees with finite differences where attacks lead",
+        _correlations(p, h) < 0.5,
+        limit=0.05,
+        severity="masking",
+        detail="At {k} of {n} iterates of an attack the margin's gradient has a correlation below 0.5 with central "
+        f"differences at ±{h:.2g} in each pixel.",
+    )
+
+
+def _correlations(p: Patient, h: float) -> Tensor:
+    """(R,) over 16 random sign directions v: of ⟨∇ margin, v⟩ with central differences at ±h in each pixel."""
+    stream = seeded(p.seed, "health/finite_difference", range(len(p.x)), device=p.x.device)
+    gradient = p.gradient(margin)
+    said, seen = [], []
+    for _ in range(16):
+        v = stream.signs(*p.x.shape[1:], dtype=p.x.dtype)
+        seen.append((p.scores(margin, p.x + h * v) - p.scores(margin, p.x - h * v)) / (2 * h))
+        said.append((gradient * v[p.rows].flatten(1).double().cpu()).sum(1))
+    return cosines(torch.stack(said, 1), torch.stack(seen, 1))
 
 
 def coherence(p: Patient) -> Check:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from verigrad import catalog
 from verigrad.auditing.claim import Budget, Claim
+from verigrad.auditing.foreign import NOT_FOREIGN, Foreign
 from verigrad.core.classifier import device_of, left_as_found
 from verigrad.core.scores import margin
 from verigrad.core.seeds import derive_seed
@@ -44,13 +45,14 @@ def identify(
     batch: int,
     seed: int,
     names: Names,
+    foreign: Foreign = NOT_FOREIGN,
 ) -> dict[str, Any]:
     """What a ledger is opened with, as JSON."""
     return {
         **{key: value for key, value in asdict(names).items() if key != "title"},
         "weights_sha256": weights_hash(model),
         "behaviour_sha256": behaviour_hash(model, images, batch),
-        "solver": [repr(block.solver) for block in ode_blocks(model)],
+        "solver": [*(repr(block.solver) for block in ode_blocks(model)), *foreign.texts()],
         "data_sha256": data_hash(images),
         "n": len(images.y),
         "threat": str(threat),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
@@ -13,7 +14,8 @@ from verigrad.attacks.solver_aware import BatchOfOne, FrozenGrid, OnTwin
 from verigrad.attacks.spsa import SPSA
 from verigrad.auditing.claim import Budget
 from verigrad.models.twin import ode_blocks
-from verigrad.solvers import Direct
+from verigrad.solvers import Adjoint, BatchCoupled, Control, Direct, Gradient, PerSample
+from verigrad.solvers.carrier import Carried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,14 @@ class Intervention:
 
 
 def interventions(
-    attack: Attack, model: nn.Module, *, coupled: bool, random: bool, reach: float, budget: Budget
+    attack: Attack,
+    model: nn.Module,
+    *,
+    coupled: bool,
+    random: bool,
+    reach: float,
+    budget: Budget,
+    solves: Sequence[Carried] = (),
 ) -> list[Intervention]:
     """All that apply to this model and this attack, masking causes first.
 
@@ -37,10 +46,13 @@ def interventions(
         coupled: whether predictions depend on batch-mates.
         random: whether repeats change the logits.
         reach: how far a typical pixel can move, in pixel units (`Threat.reach`).
+        solves: the model's calls of torchdiffeq, if it is written on that.
     """
     changes: list[tuple[str, str, Change]] = []
-    if differentiated_grid(model):
+    if differentiated_grid(model, solves):
         changes.append(("frozen grid", "grid", FrozenGrid()))
+    if by_adjoint(model, solves):
+        changes.append(("gradient of the steps", "adjoint", FrozenGrid()))
     if coupled:
         changes.append(("batch of one", "batch_coupling", BatchOfOne()))
     if getattr(attack, "score", "cross_entropy") == "cross_entropy":
@@ -73,13 +85,24 @@ def interventions(
     return made + _efforts(attack, budget)
 
 
-def differentiated_grid(model: nn.Module) -> bool:
-    """Whether some ODE block chooses its steps by the error and lets the gradient through that choice."""
+def differentiated_grid(model: nn.Module, solves: Sequence[Carried] = ()) -> bool:
+    """Whether some ODE block, or call of torchdiffeq, chooses its steps by the error and lets the gradient through
+    that choice.
+    """
     return any(
-        not (isinstance(block.solver.gradient, Direct) and block.solver.gradient.grid == "frozen")
-        and not hasattr(block.solver.control, "steps")
-        for block in ode_blocks(model)
+        isinstance(control, PerSample | BatchCoupled) and isinstance(gradient, Direct) and gradient.grid != "frozen"
+        for control, gradient in _solved(model, solves)
     )
+
+
+def by_adjoint(model: nn.Module, solves: Sequence[Carried] = ()) -> bool:
+    """Whether some ODE block, or call of torchdiffeq, is differentiated by the continuous adjoint."""
+    return any(isinstance(gradient, Adjoint) for _, gradient in _solved(model, solves))
+
+
+def _solved(model: nn.Module, solves: Sequence[Carried]) -> list[tuple[Control, Gradient]]:
+    blocks = [(block.solver.control, block.solver.gradient) for block in ode_blocks(model)]
+    return blocks + [(solve.control, solve.gradient) for solve in solves]
 
 
 def _efforts(attack: Attack, budget: Budget) -> list[Intervention]:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from verigrad.auditing.foreign import NOT_FOREIGN, Foreign
 from verigrad.core.scores import Score
 from verigrad.core.threat import Threat
 from verigrad.ledger.statistics import wilson
@@ -36,7 +37,8 @@ class Check:
 class Patient:
     """What the checks look at: whole batches of the data, so that a batch-coupled model is seen as it is used.
 
-    `rows` (R,) are the correctly classified samples of x (B, C, H, W); rates and medians are over them.
+    `rows` (R,) are the correctly classified samples of x (B, C, H, W); rates and medians are over them. `foreign` is
+    what is known of its calls of torchdiffeq, if it is written on that.
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class Patient:
     rows: Tensor
     threat: Threat
     seed: int
+    foreign: Foreign = NOT_FOREIGN
 
     def gradient(self, score: Score, *, model: nn.Module | None = None, x: Tensor | None = None) -> Tensor:
         """(R, N) float64: ∂ Σ score / ∂x at the rows, the batch differentiated as one."""
@@ -89,10 +92,9 @@ def share_check(name: str, label: str, hits: Tensor, *, limit: float, severity: 
     )
 
 
-def not_applicable(name: str, label: str, value: float | None, limit: str) -> Check:
-    return Check(
-        name=name, label=label, value=value, limit=limit, fired=False, severity="note", detail="Does not apply."
-    )
+def not_applicable(name: str, label: str, value: float | None, limit: str, *, why: str = "") -> Check:
+    detail = f"Does not apply: {why}" if why else "Does not apply."
+    return Check(name=name, label=label, value=value, limit=limit, fired=False, severity="note", detail=detail)
 
 
 def unseen(name: str) -> Check:

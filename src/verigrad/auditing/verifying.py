@@ -18,6 +18,7 @@ from torch import nn
 from verigrad import catalog
 from verigrad.auditing.claim import Budget, Claim
 from verigrad.auditing.course import Course
+from verigrad.auditing.foreign import recognise
 from verigrad.auditing.health import CHECKS, depends_on_batch
 from verigrad.auditing.patient import Check
 from verigrad.core.errors import BadInput
@@ -218,6 +219,7 @@ def _concluded(ledger: Ledger, model: nn.Module, images: Images, *, title: str) 
                 again,
                 lambda _: None,
                 title,
+                recognise(model, images.x[:2], seed=identity["seed"]),
             )
             return json.loads(canonical(run.whole()))
 

@@ -20,12 +20,10 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 from torch import Tensor
 
 from verigrad.core.errors import BadInput
+from verigrad.models.krylov import Extreme, Operator, arnoldi, lanczos, random_start
 from verigrad.solvers.check import checked_field
 from verigrad.solvers.state import Field, State, take
 from verigrad.solvers.step import clock
-
-Operator = Callable[[Tensor], Tensor]
-"""A linear map of vectors (B, D), sample by sample."""
 
 
 def flat(y: State) -> Tensor:
@@ -102,17 +100,6 @@ class Derivative:
         return tuple(self.field(clock(self.t, y[0]), y))
 
 
-class Extreme(NamedTuple):
-    """value: (B,) float64, not above the true one but for rounding.
-
-    residual: (B,) float64, some eigenvalue of the symmetric operator lies within so much; near zero where the iteration
-    has converged.
-    """
-
-    value: Tensor
-    residual: Tensor
-
-
 def log_norm(J: Derivative, *, iterations: int = 40) -> Extreme:
     """The logarithmic norm μ₂(J) = λ_max((J + Jᵀ)/2), the largest relative speed at which two nearby solutions part.
 
@@ -125,13 +112,13 @@ def log_norm(J: Derivative, *, iterations: int = 40) -> Extreme:
         iterations: of Lanczos, at least 1; those above D do nothing, and at D the value is exact.
     """
     pull = J.puller()
-    return _lanczos(lambda v: (J.push(v) + pull(v)) / 2, J, iterations)
+    return lanczos(lambda v: (J.push(v) + pull(v)) / 2, flat(J.y), iterations)
 
 
 def operator_norm(J: Derivative, *, iterations: int = 40) -> Extreme:
     """The norm ‖J‖₂, by Lanczos' iteration on JᵀJ; arguments as in `log_norm`. The residual is that of JᵀJ."""
     pull = J.puller()
-    top = _lanczos(lambda v: pull(J.push(v)), J, iterations)
+    top = lanczos(lambda v: pull(J.push(v)), flat(J.y), iterations)
     return Extreme(top.value.clamp(min=0).sqrt(), top.residual)
 
 
@@ -189,63 +176,11 @@ def _arpack(J: Derivative, iterations: int) -> tuple[float, bool]:
 
     kind: Any = LinearOperator  # whose stubs know only the subclass that it makes
     operator = kind((J.dim, J.dim), matvec=apply, dtype=np.dtype(np.float64))
-    start = _start(J)[0].double().cpu().numpy()
+    start = random_start(flat(J.y))[0].double().cpu().numpy()
     accurate: Any = 1e-8 if like.dtype == torch.float64 else 1e-4
     try:
         found = eigs(operator, k=1, which="LR", v0=start, ncv=min(J.dim, 40), maxiter=50, tol=accurate)
         return float(np.asarray(found[0]).real.max()), True
     except ArpackNoConvergence:
-        H, _ = _krylov(J.push, J, iterations)
+        H, _ = arnoldi(J.push, flat(J.y), iterations)
         return float(torch.linalg.eigvals(H).real.max()), False
-
-
-def _lanczos(apply: Operator, J: Derivative, iterations: int) -> Extreme:
-    H, tail = _krylov(apply, J, iterations)
-    values, vectors = torch.linalg.eigh((H + H.mT) / 2)
-    return Extreme(values[:, -1], (tail * vectors[:, -1, -1]).abs())
-
-
-def _start(J: Derivative) -> Tensor:
-    """The same random direction for every sample, so that none depends on its batch-mates."""
-    noise = torch.randn(J.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return noise.to(J.y[0]).expand(len(J.y[0]), -1)
-
-
-def _krylov(apply: Operator, J: Derivative, iterations: int) -> tuple[Tensor, Tensor]:
-    """Arnoldi's iteration: the operator on a Krylov space of each sample, (B, m, m) float64, and what leaves it (B,).
-
-    Where the space is exhausted it goes on in a random direction, so that H stays the operator on an orthonormal basis.
-    """
-    if iterations < 1:
-        raise BadInput(f"The 'iterations' of an eigenvalue iteration must be at least 1. Got {iterations}.")
-    m, start = min(iterations, J.dim), _start(J)
-    generator = torch.Generator().manual_seed(1)
-    basis = (start / start.norm(dim=1, keepdim=True))[:, :, None]
-    H = torch.zeros(len(start), m, m, dtype=torch.float64)
-    tail = torch.zeros(len(start), dtype=torch.float64)
-    for j in range(m):
-        image = apply(basis[:, :, j])
-        rest, weights = _orthogonal(image, basis)
-        H[:, : j + 1, j] = weights.double().cpu()
-        length = rest.norm(dim=1)
-        exhausted = length <= 100 * torch.finfo(rest.dtype).eps * image.norm(dim=1)
-        tail = torch.where(exhausted, 0.0, length).double().cpu()
-        if j + 1 == m:
-            break
-        H[:, j + 1, j] = tail
-        if bool(exhausted.any()):
-            noise = torch.randn(J.dim, generator=generator, dtype=torch.float64).to(rest)
-            fresh, _ = _orthogonal(noise.expand_as(rest), basis)
-            rest = torch.where(exhausted[:, None], fresh, rest)
-        basis = torch.cat([basis, (rest / rest.norm(dim=1, keepdim=True))[:, :, None]], 2)
-    return H, tail
-
-
-def _orthogonal(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """v less its part in the span of the basis, by Gram and Schmidt, twice; and the weights of that part."""
-    total = v.new_zeros(len(v), basis.shape[2])
-    for _ in range(2):
-        weights = torch.einsum("bdk,bd->bk", basis, v)
-        v = v - torch.einsum("bdk,bk->bd", basis, weights)
-        total = total + weights
-    return v, total

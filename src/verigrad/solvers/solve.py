@@ -194,7 +194,9 @@ def _by_adjoint(
         back = Replay(grid=mirrored(control.grid))
     elif not isinstance(control, Fixed):
         law = TORCHDIFFEQ_0_2_5 if isinstance(control, Replay) else control.law
-        back = BatchCoupled(rtol=gradient.rtol, atol=gradient.atol, law=law)
+        # Without parameters every part of the larger state is a sample's own, so each goes back by its own steps.
+        kind = PerSample if isinstance(control, PerSample) and not parameters else BatchCoupled
+        back = kind(rtol=gradient.rtol, atol=gradient.atol, law=law)
 
     def run(field: Field, y: State, *, start: float, stop: float, control: Control) -> Solution:
         return _directly(field, y, start, stop, method, control, "frozen")
