@@ -16,7 +16,7 @@ import torch
 
 import verigrad
 from verigrad.data.load import load_data
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.training.objectives.natural import Natural
 from verigrad.training.recipe import Recipe
 from verigrad.training.trainer import initialised, train

@@ -140,9 +140,9 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# The networks, and what they weigh",
         "",
-        f"Memory in MiB at batch {BATCH}, beyond the weights: *predict* without a graph, *attack* with the gradient by the "
-        "images, *train* with one step of SGD. Images are uniform noise and weights fresh; a solver that chooses its "
-        "steps takes more of them once a network is trained. `python benchmarks/models.py`, n = 1 pass each; "
+        f"Memory in MiB at batch {BATCH}, beyond the weights: *predict* without a graph, *attack* with the gradient by "
+        "the images, *train* with one step of SGD. Images are uniform noise and weights fresh; a solver that chooses "
+        "its steps takes more of them once a network is trained. `python benchmarks/models.py`, n = 1 pass each; "
         f"{results['machine']}; torch {results['torch']}; a dash is a pass that could not be measured there.",
         "",
         "| spec | network | source | images | parameters | predict | attack | train | measured |",

@@ -42,13 +42,13 @@ from verigrad.core.classifier import predict
 from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf
 from verigrad.data.load import load_data
-from verigrad.models.error_growth import error_growth
+from verigrad.models.dynamics.error_growth import error_growth
+from verigrad.models.dynamics.lyapunov import stretch
+from verigrad.models.dynamics.stability import abscissas, stability
+from verigrad.models.dynamics.trajectory import Trajectory, trajectory, walked
 from verigrad.models.fields import SkewConvField, SkewLinearField
 from verigrad.models.loading import load_model
-from verigrad.models.lyapunov import stretch
 from verigrad.models.ode_block import RELEASED, ODEBlock
-from verigrad.models.stability import abscissas, stability
-from verigrad.models.trajectory import Trajectory, trajectory, walked
 from verigrad.models.twin import twin
 from verigrad.solvers import DOPRI5, EULER, RK4, BatchCoupled, Direct, Fixed, PerSample, solve
 from verigrad.solvers.state import State

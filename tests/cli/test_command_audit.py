@@ -33,7 +33,7 @@ from verigrad.core.threat import Linf
 from verigrad.data.load import load_data
 from verigrad.ledger.store import Ledger
 from verigrad.models.loading import load_model, save_checkpoint
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.reports.write import write_reports
 
 NETS = '''

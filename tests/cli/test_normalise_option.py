@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from shell import files
 
 from verigrad.ledger.store import Ledger
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 
 # Expects its input normalised by 0.5/0.25: bright is beyond 0, which no image in [0, 1] falls below.
 CENTRED = """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.carrying import Carrying, foreign_solves
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.models.twin import twin
 from verigrad.solvers import (
     RK4_38,

@@ -12,8 +12,8 @@ from verigrad.core.errors import BadInput
 from verigrad.models.facts import NAMES, Fact, facts
 from verigrad.models.inspecting import check_classifier, weights_hash
 from verigrad.models.loading import load_model
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.models.normalised import Normalised
-from verigrad.models.small import SmallConvNet
 
 X = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 10

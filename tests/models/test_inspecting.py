@@ -7,8 +7,8 @@ from torch import nn
 from verigrad.core.errors import BadInput
 from verigrad.models.inspecting import check_classifier, describe_model
 from verigrad.models.masks import ScaledLogits
-from verigrad.models.small import SmallConvNet
-from verigrad.models.sonet import SONet
+from verigrad.models.networks.small import SmallConvNet
+from verigrad.models.networks.sonet import SONet
 
 X = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(7)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from verigrad.core.errors import BadInput
 from verigrad.models.loading import load_model, save_checkpoint, weights_hash
 from verigrad.models.masks import ScaledLogits
-from verigrad.models.small import SmallConvNet
-from verigrad.models.sonet import SONet
+from verigrad.models.networks.small import SmallConvNet
+from verigrad.models.networks.sonet import SONet
 from verigrad.training.trainer import initialised
 
 FACTORIES = """
@@ -78,7 +78,7 @@ def test_a_factory_of_the_working_directory_gives_a_model_in_eval_mode(here: Pat
 
 def test_a_class_is_a_factory(here: Path):
     assert type(load_model("own_models:Own")).__name__ == "Own"
-    assert isinstance(load_model("verigrad.models.small:SmallConvNet"), SmallConvNet)
+    assert isinstance(load_model("verigrad.models.networks.small:SmallConvNet"), SmallConvNet)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_what_is_no_model_is_told_in_one_line(here: Path, ref: str, message: str
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("spec", ["small-conv:channels=4", "small_conv:channels=4", "Small-Conv:channels=4,in_channels=1"])
+@pytest.mark.parametrize(
+    "spec", ["small-conv:channels=4", "small_conv:channels=4", "Small-Conv:channels=4,in_channels=1"]
+)
 def test_a_spec_of_the_catalog_is_a_model_with_weights_from_a_file(tmp_path: Path, net: torch.nn.Module, spec: str):
     save_file(net.state_dict(), tmp_path / "w.safetensors")
     state = torch.random.get_rng_state()

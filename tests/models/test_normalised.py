@@ -9,8 +9,8 @@ from torch import nn
 from verigrad.core.errors import BadInput
 from verigrad.models.inspecting import weights_hash
 from verigrad.models.loading import load_model, save_checkpoint
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.models.normalised import Normalised, Wrapped, normalising, read_normalised
-from verigrad.models.small import SmallConvNet
 
 X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from verigrad.core.classifier import batch_coupled
 from verigrad.core.errors import BadInput
 from verigrad.models.fields import Field
+from verigrad.models.networks.sonet import SONet
 from verigrad.models.ode_block import METHODS, RELEASED, ODEBlock, Solver, named_solver, recording
-from verigrad.models.sonet import SONet
 from verigrad.solvers import (
     DOPRI5,
     RK4_38,

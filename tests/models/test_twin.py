@@ -8,9 +8,9 @@ from torch import nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.masks import ScaledLogits
+from verigrad.models.networks.small import SmallConvNet
+from verigrad.models.networks.sonet import SONet
 from verigrad.models.ode_block import RELEASED
-from verigrad.models.small import SmallConvNet
-from verigrad.models.sonet import SONet
 from verigrad.models.twin import ode_blocks, twin
 from verigrad.solvers import RK4_38, TORCHDIFFEQ_0_0_1, BatchCoupled, Direct, Fixed, PerSample
 from verigrad.solvers.torchdiffeqs import torchdiffeqs

@@ -239,7 +239,8 @@ class Course:
         rows = torch.tensor(samples)
         x, y = self.images.x[rows].to(device), self.images.y[rows].to(device)
         with fixed_draws(seed, device):
-            ends = SCOUT(self.model, x, y, self.threat, generator=seeded(self.seed, "health in attack", samples, device))
+            stream = seeded(self.seed, "health in attack", samples, device)
+            ends = SCOUT(self.model, x, y, self.threat, generator=stream)
             right = predict(self.model, ends.x_adv, batch=len(x)).argmax(1) == y
             kept = (right.cpu() & torch.isin(rows, torch.tensor(asked))).nonzero().squeeze(1)
             patient = Patient(

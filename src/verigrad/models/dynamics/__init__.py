@@ -1,0 +1,1 @@
+"""What a solve really does: the trajectory, its Jacobians, exponents and errors, measured instead of believed."""

@@ -1,0 +1,1 @@
+"""The networks of the papers and their baselines, one architecture a file."""
