@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 
 from verigrad.core.errors import BadInput
-from verigrad.core.scores import SCORES, cross_entropy, dlr, margin
+from verigrad.core.scores import (
+    SCORES,
+    TARGETED_SCORES,
+    cross_entropy,
+    cross_entropy_targeted,
+    dlr,
+    dlr_targeted,
+    margin,
+    margin_targeted,
+)
 
 Z = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.0, 3.0, 3.0, -2.0], [-5.0, -5.0, -4.0, -60.0]])
 Y = torch.tensor([0, 0, 3])
@@ -76,3 +85,40 @@ def test_dlr_needs_three_classes():
     with pytest.raises(BadInput, match="at least 3 classes"):
         dlr(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
     assert margin(torch.tensor([[1.0, 0.0]]), torch.tensor([1])).tolist() == [1.0]
+
+
+def test_targeted_scores_by_hand():
+    target = torch.tensor([2, 1, 2])
+    assert margin_targeted(Z, Y, target).tolist() == [-1.5, 3.0, 56.0]
+    assert margin_targeted(Z, Y, torch.tensor([3, 3, 0])).tolist() == [-2.0, -2.0, 55.0]
+    expected = [-1.5 / (2.0 + 0.5), 3.0 / (3.0 + 1.0), 56.0 / (-4.0 + 32.5)]
+    assert dlr_targeted(Z, Y, target).tolist() == pytest.approx(expected)
+    at_target = Z.double().softmax(1).gather(1, target[:, None]).squeeze(1).log()
+    assert cross_entropy_targeted(Z, Y, target).tolist() == pytest.approx(at_target.tolist())
+
+
+@pytest.mark.parametrize("name", TARGETED_SCORES)
+def test_targeted_gradients_agree_with_finite_differences(name: str):
+    z, y = random_logits(1.0, torch.float64)
+    target = (y + 1 + torch.arange(len(y)) % 9) % 10
+    assert torch.autograd.gradcheck(lambda t: TARGETED_SCORES[name](t, y, target), z.requires_grad_(True))
+
+
+@pytest.mark.parametrize("name", ["margin", "dlr"])
+def test_the_best_target_gives_the_sign_of_the_untargeted_score(name: str):
+    z, y = random_logits(1.0)
+    values = torch.stack([TARGETED_SCORES[name](z, y, (y + k) % 10) for k in range(1, 10)])
+    assert torch.equal(values.amax(0) > 0, z.argmax(1) != y)
+
+
+@pytest.mark.parametrize("name", ["margin", "dlr"])
+def test_dlr_alone_ignores_the_size_of_the_logits(name: str):
+    z, y = random_logits(1.0, torch.float64)
+    target = (y + 1) % 10
+    same = torch.allclose(TARGETED_SCORES[name](z, y, target), TARGETED_SCORES[name](1000 * z + 7, y, target))
+    assert same == (name == "dlr")
+
+
+def test_targeted_dlr_needs_four_classes():
+    with pytest.raises(BadInput, match="at least 4 classes"):
+        dlr_targeted(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64))

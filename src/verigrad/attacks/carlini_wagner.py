@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from verigrad.attacks.base import Ascent, AttackResult, Probe, check_batch
+from verigrad.attacks.tanh_space import TanhSpace
 from verigrad.core.classifier import left_as_found
 from verigrad.core.errors import BadInput
 from verigrad.core.scores import margin
 from verigrad.core.seeds import SampleGenerator
 from verigrad.core.threat import Threat
 
-# Constants of the code followed: the box is shrunk so that atanh stays finite; a round goes on only while its loss
-# falls by more than PROGRESS between two checks; a tau below one grey level ends the search; Adam's decays and epsilon.
-SHRINK = 0.999999
+# Constants of the code followed: a round goes on only while its loss falls by more than PROGRESS between two checks; a
+# tau below one grey level ends the search; Adam's decays and epsilon.
 PROGRESS = 1e-4
 LAST_TAU = 1 / 256
 BETA_1, BETA_2, ADAM_EPS = 0.9, 0.999, 1e-7
@@ -28,7 +28,7 @@ BETA_1, BETA_2, ADAM_EPS = 0.9, 0.999, 1e-7
 class CarliniWagnerLinf:
     """Looks for the nearest error in Linf, then cuts it to the threat.
 
-    With x(w) = (tanh w + 1)/2 and w = atanh(SHRINK·(2x - 1)) + δ, each round minimises by a fresh Adam
+    With x(w) of `TanhSpace` and w = w(x) + δ, each round minimises by a fresh Adam
 
         Σ_i max(|x(w) - x|_i - tau, 0) + constant · max(Z_y - max_{j≠y} Z_j, 0).
 
@@ -112,10 +112,11 @@ class _Search:
         self.best = x.clone()
         ones = torch.ones(len(x), dtype=x.dtype, device=x.device)
         self.best_distance = ones * torch.inf
-        w = self._inverse(x)
+        self.space = TanhSpace(bounds=threat.bounds)
+        w = self.space.inverse(x)
         zero = torch.zeros_like(x)
         step = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.state = _Round(x, self._image(w), w, zero, zero, zero, step, ones, ones * torch.inf, step.bool())
+        self.state = _Round(x, self.space.image(w), w, zero, zero, zero, step, ones, ones * torch.inf, step.bool())
         self.here = self.state.origin
 
     def look_at(self) -> Tensor:
@@ -131,7 +132,7 @@ class _Search:
         excess = gap.abs() - _column(now.tau)
         loss = excess.clamp(min=0).flatten(1).sum(1) + attack.constant * (-look.value).clamp(min=0)
         hinge = _column(look.value < 0) * (-attack.constant) * look.gradient
-        gradient = (gap.sign() * (excess > 0) + hinge) * self._slope(here)
+        gradient = (gap.sign() * (excess > 0) + hinge) * self.space.slope(here)
         step, first, second = now.step + 1, *_moments(now, gradient)
         t = _column(step).to(gradient.dtype)
         length = (second / (1 - BETA_2**t)).sqrt() + ADAM_EPS
@@ -147,7 +148,7 @@ class _Search:
             found=now.found | wrong,
             checked_loss=torch.where(check, loss, now.checked_loss),
         )
-        self.here = self._image(now.w + delta)
+        self.here = self.space.image(now.w + delta)
         inside = wrong & self.threat.contains(here, now.x)
         failed = ended & ~self.state.found
         self._begin_rounds(ended & ~failed)
@@ -168,7 +169,7 @@ class _Search:
         tau = torch.where(which, self.attack.tau_decay * torch.minimum(now.tau, change), now.tau)
         images = _column(which)
         self.state = now._replace(
-            w=torch.where(images, self._inverse(self.here), now.w),
+            w=torch.where(images, self.space.inverse(self.here), now.w),
             delta=now.delta.masked_fill(images, 0),
             first=now.first.masked_fill(images, 0),
             second=now.second.masked_fill(images, 0),
@@ -177,26 +178,12 @@ class _Search:
             checked_loss=now.checked_loss.masked_fill(which, torch.inf),
             found=now.found & ~which,
         )
-        self.here = self._image(self.state.w + self.state.delta)
+        self.here = self.space.image(self.state.w + self.state.delta)
 
     def _drop(self, done: Tensor) -> None:
         if bool(done.any()):
             self.rows, self.here = self.rows[~done], self.here[~done]
             self.state = _Round(*(t[~done] for t in self.state))
-
-    def _image(self, w: Tensor) -> Tensor:
-        """x(w), in the threat's box."""
-        low, high = self.threat.bounds
-        return ((w.tanh() + 1) * ((high - low) / 2) + low).clamp(low, high)
-
-    def _inverse(self, x: Tensor) -> Tensor:
-        low, high = self.threat.bounds
-        return (SHRINK * ((x - low) * (2 / (high - low)) - 1)).atanh()
-
-    def _slope(self, here: Tensor) -> Tensor:
-        """dx/dw at x(w)."""
-        low, high = self.threat.bounds
-        return (1 - ((here - low) * (2 / (high - low)) - 1).square()) * ((high - low) / 2)
 
 
 def _moments(now: _Round, gradient: Tensor) -> tuple[Tensor, Tensor]:

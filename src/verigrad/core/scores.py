@@ -1,6 +1,7 @@
 """Per-sample attack losses on logits. Higher is nearer to an error; `margin` and `dlr` are positive only on one.
 
-Every score takes logits (B, K) and labels y (B,) and returns (B,).
+Every score takes logits (B, K) and labels y (B,) and returns (B,). A targeted score takes wrong classes target (B,)
+besides, and is higher the nearer the prediction is to target.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from verigrad.core.errors import BadInput
 
 Score = Callable[[Tensor, Tensor], Tensor]
+TargetedScore = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -36,3 +38,30 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 SCORES: dict[str, Score] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def cross_entropy_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """z_t - log Σ_j exp z_j, whatever y is. Its gradient stays large until target is predicted."""
+    del y
+    return -F.cross_entropy(logits, target, reduction="none")
+
+
+def margin_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """z_t - z_y; positive only on an error, though not on every error."""
+    both = logits.gather(1, torch.stack([target, y], dim=1))
+    return both[:, 0] - both[:, 1]
+
+
+def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(z_t - z_y) / (z_π1 - (z_π3 + z_π4)/2) (Croce & Hein 2020, Eq. 7). Needs four classes."""
+    if logits.shape[1] < 4:
+        raise BadInput(f"The targeted score 'dlr' needs at least 4 classes. Got {logits.shape[1]}. Use 'margin'.")
+    ordered = logits.sort(1, descending=True).values
+    return margin_targeted(logits, y, target) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
+
+
+TARGETED_SCORES: dict[str, TargetedScore] = {
+    "cross_entropy": cross_entropy_targeted,
+    "margin": margin_targeted,
+    "dlr": dlr_targeted,
+}
