@@ -15,7 +15,7 @@ from verigrad.attacks.pgd import PGD
 from verigrad.auditing.audit import Audit, audit
 from verigrad.auditing.claim import Budget, Claim
 from verigrad.core.errors import BadInput
-from verigrad.core.threat import L2, Linf
+from verigrad.core.threat import L0, L2, Linf
 from verigrad.data.images import Images
 from verigrad.evaluation.replay import replay
 from verigrad.ledger.errors import LedgerMismatch
@@ -61,6 +61,14 @@ def test_a_stated_claim_far_above_is_contradicted(natural: nn.Module, digits: Im
     assert found.verdict == "overstated"
     assert found.summary["claimed"] == 0.9
     assert found.summary["gap"] == pytest.approx(0.9 - found.found)
+
+
+def test_under_l0_the_greedy_attack_finds_what_pgd_cannot(natural: nn.Module, digits: Images):
+    found = audit(natural, digits, L0(pixels=3), claim=Claim(attack=PGD(steps=20)), budget=SMALL)
+    broken = {attack["name"]: attack["broken"] for attack in found.summary["attacks"]}
+    assert any("greedy" in name and count > 50 for name, count in broken.items())
+    assert found.verdict in ("overstated", "obfuscated")
+    assert found.found < 0.1
 
 
 def test_the_summary_adds_up(natural: nn.Module, digits: Images, tmp_path: Path):

@@ -90,10 +90,6 @@ def test_overstated_does_not_acquit_a_model_whose_gradients_cannot_be_trusted():
     assert "better attack" in judge(replace(facts, fired={}), findings([SCORE], {})).reasons[-1]
 
 
-def test_no_claim_is_upheld_where_no_attack_is_made_for_the_threat():
-    assert verdict(replace(FACTS, covered=False)) == "undecided"
-
-
 @pytest.mark.parametrize(("stated", "expected"), [(0.62, "upheld"), (0.95, "overstated")])
 def test_a_stated_claim_is_held_against_the_interval(stated: float, expected: str):
     assert verdict(replace(FACTS, stated=stated)) == expected

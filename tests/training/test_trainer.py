@@ -17,7 +17,7 @@ from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf
 from verigrad.data.digits import load_digits
 from verigrad.models.inspecting import weights_hash
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.training.objectives.adversarial import Adversarial
 from verigrad.training.objectives.base import Loss
 from verigrad.training.objectives.natural import Natural

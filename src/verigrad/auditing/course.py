@@ -149,7 +149,8 @@ class Course:
         broken: list[int] = []
         with fixed_draws(derive_seed("classes", self.seed), device_of(self.model)):
             classes = int(predict(self.model, self.images.x[:1]).shape[1])
-        for one in rounds(self.claim.attack, change, self.budget, classes=classes):
+        pixelwise = isinstance(self.threat, L0)
+        for one in rounds(self.claim.attack, change, self.budget, classes=classes, pixelwise=pixelwise):
             if converged(broken, len(left), self.budget):
                 break
             done = self._attempt(subject, "escalation", one.name, one.attack, left)
@@ -204,7 +205,6 @@ class Course:
             fired=fired,
             answered=_answered(climb.change),
             converged=climb.converged,
-            covered=not isinstance(self.threat, L0),
         )
         judgement: Judgement = judge(facts, causes)
         summary = summarise(

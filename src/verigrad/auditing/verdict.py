@@ -9,8 +9,8 @@ With n samples, of which the claim's attack leaves m and everything together lea
   samples it was tried on, they make up at least `EXPLAINS` of what was found among those, and their share is at least
   `EXCEEDS` times that of the same attack with more steps or more starts.
 * obfuscated: contradicted, and a masking cause is shown. overstated: contradicted, and none is.
-* upheld: not contradicted, the escalation converged, no masking check fired that was left unanswered, the threat is one
-  that some attack in the list is made for, and the interval is no wider than `WIDEST`.
+* upheld: not contradicted, the escalation converged, no masking check fired that was left unanswered, and
+  the interval is no wider than `WIDEST`.
 * undecided: all else, and always when the model is invalid or random.
 """
 
@@ -62,8 +62,7 @@ class Finding:
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """All that the verdict rests on. `fired` maps a fired check to its severity; `answered` are fired checks whose
-    matching change was part of the attacks that went on to the end; `covered` says that some attack of the list is made
-    for the threat."""
+    matching change was part of the attacks that went on to the end."""
 
     n: int
     measured: int
@@ -72,7 +71,6 @@ class Facts:
     fired: dict[str, str]
     answered: frozenset[str]
     converged: bool
-    covered: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +180,6 @@ def _standing(facts: Facts, width: float, causes: list[Finding]) -> Judgement:
         doubts.append(f"The claim was not contradicted, but gradients cannot be trusted: {open_checks} fired.")
     if not facts.converged:
         doubts.append("The escalation did not converge: its last rounds still broke samples.")
-    if not facts.covered:
-        doubts.append("No attack of the list is made for this threat, so what is left is not to be trusted.")
     if width > WIDEST:
         doubts.append(f"The 95 % interval is {width:.0%} wide: {facts.n} samples are too few.")
     if doubts:

@@ -41,7 +41,7 @@ class Trained(NamedTuple):
 def initialised(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A fresh model with weights drawn under a seed; the global generator is afterwards what it was before.
 
-    make: builds a model on the CPU, e.g. `lambda: SmallConvNet(width=8)`.
+    make: builds a model on the CPU, e.g. `lambda: SmallConvNet(channels=8)`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "weights"))
