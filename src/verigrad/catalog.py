@@ -224,6 +224,37 @@ TABLE: tuple[Entry, ...] = (
             "",
             "one pixel after another, each chosen by asking; for L0",
         ),
+        (
+            "boundary",
+            "attacks.boundary:Boundary",
+            "Brendel et al. 2018",
+            "a walk along the decision boundary, by predictions alone",
+        ),
+        (
+            "logbarrier",
+            "attacks.logbarrier:LogBarrier",
+            "Finlay et al. 2019",
+            "descends on the distance behind a barrier at the decision boundary",
+        ),
+        (
+            "smallest-eps",
+            "attacks.smallest_eps:SmallestEps",
+            "",
+            "the smallest eps at which a budget attack succeeds",
+        ),
+        (
+            "nearest-of",
+            "attacks.nearest_of:NearestOf",
+            "Finlay & Oberman 2021",
+            "the nearest error that any of several minimal attacks finds",
+        ),
+        ("worst-case", "attacks.ensemble:WorstCase", "", "several attacks, each on what the ones before it left"),
+        (
+            "standard-ensemble",
+            "attacks.ensemble:StandardEnsemble",
+            "Croce & Hein 2020",
+            "Auto-PGD twice, FAB and Square, as AutoAttack's standard",
+        ),
         ("on-twin", "attacks.solver_aware:OnTwin", "", "an attack climbs a changed model and is judged on the model"),
     ),
     *_table(

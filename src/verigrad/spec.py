@@ -5,7 +5,8 @@
     value = word | '"' JSON string '"' | "(" [value {"," value}] ")" | name "(" [pairs] ")"
 
 A word becomes what an annotation asks for: int, float (8/255 is one), bool (true, false), None (none), a Literal, a
-tuple of whole numbers (1-1-1-1; other tuples stand in parentheses), a str, or another object.
+tuple of whole numbers (1-1-1-1; other tuples stand in parentheses), a str, another object, or a tuple of objects:
+(pgd(steps=20),fgsm), where one alone needs no parentheses.
 """
 
 from __future__ import annotations
@@ -160,8 +161,7 @@ def convert(value: Value, annotation: Any, nested: Callable[[Word, Any], Any]) -
     if get_origin(annotation) is Literal:
         return _one_of(value, get_args(annotation), nested)
     if _is_tuple(annotation):
-        dashed = [Word(part) for part in bare(value).split("-")] if isinstance(value, Word) else ()
-        items = value.values if isinstance(value, Items) else tuple(dashed)
+        items = _items(value, annotation)
         return tuple(
             convert(item, member, nested) for item, member in zip(items, _each(annotation, len(items)), strict=True)
         )
@@ -192,6 +192,15 @@ def _width(member: Any) -> int:
 
 def _is_tuple(annotation: Any) -> bool:
     return annotation is tuple or get_origin(annotation) is tuple
+
+
+def _items(value: Value, annotation: Any) -> tuple[Value, ...]:
+    """What a value holds under a tuple's annotation. One object may stand for a tuple of one."""
+    if isinstance(value, Items):
+        return value.values
+    if isinstance(value, Word) and not any(member in _WORDS for member in get_args(annotation) or (int,)):
+        return (value,)
+    return tuple(Word(part) for part in bare(value).split("-"))
 
 
 def _each(annotation: Any, count: int) -> tuple[Any, ...]:
@@ -261,7 +270,10 @@ def expectation(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(str, get_args(annotation)))}"
     if _is_tuple(annotation):
-        return "numbers such as 1-1-1-1 or (0.5,0.5,0.5)"
+        members = [member for member in get_args(annotation) or (int,) if member is not Ellipsis]
+        if any(member in (int, float) for member in members):
+            return "numbers such as 1-1-1-1 or (0.5,0.5,0.5)"
+        return f"a list in parentheses, each of it {expectation(members[0])}"
     return f"a name of the catalog ({getattr(annotation, '__name__', annotation)})"
 
 
