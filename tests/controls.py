@@ -32,6 +32,12 @@ def linear_problem(n: int = 24, seed: int = 0, dtype: torch.dtype = torch.float3
     return x.to(dtype), torch.zeros(n, dtype=torch.int64), w.to(dtype)
 
 
+def hard_linear(dtype: torch.dtype = torch.float32) -> Linear:
+    """The linear classifier at whose threshold some samples of `linear_problem` fall to eps = 0.1 and some do not."""
+    x, _, w = linear_problem(dtype=dtype)
+    return Linear(w, float((x.flatten(1) @ w).quantile(0.6)) + 0.7)
+
+
 def best_linf(w: np.ndarray, x: np.ndarray, eps: float) -> float:
     """max ⟨w, d⟩ over ‖d‖∞ ≤ eps, 0 ≤ x + d ≤ 1."""
     return float((np.maximum(w, 0) * np.minimum(eps, 1 - x) + np.maximum(-w, 0) * np.minimum(eps, x)).sum())

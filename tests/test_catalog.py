@@ -28,6 +28,7 @@ REQUIRED = {
     "l0": "l0:pixels=3,bounds=(-1,1)",
     "adversarial": "adversarial:threat=l2(eps=0.5),attack=pgd(steps=3)",
     "steps": "steps:at=(150/350,300/350)",
+    "transfer": 'transfer:attack=pgd(steps=3),source="controls:hard_linear"',
     "worst-case": "worst-case:attacks=(pgd(steps=3),fgsm)",
     "nearest-of": "nearest-of:attacks=(smallest-eps(rounds=3))",
     "sonet": "sonet:channels=4,in_channels=1,blocks=1-1-1-1",

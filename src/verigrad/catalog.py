@@ -255,6 +255,25 @@ TABLE: tuple[Entry, ...] = (
             "Croce & Hein 2020",
             "Auto-PGD twice, FAB and Square, as AutoAttack's standard",
         ),
+        ("mi-fgsm", "attacks.momentum:MIFGSM", "Dong et al. 2018", "ascent along a running sum of normalised gradients"),
+        (
+            "di2-fgsm",
+            "attacks.diverse:DI2FGSM",
+            "Xie et al. 2019",
+            "ascent through random resizing and padding; momentum=1 for M-DI²-FGSM",
+        ),
+        (
+            "fab",
+            "attacks.fab:FAB",
+            "Croce & Hein 2020",
+            "nearest error by projections onto linearised boundaries; targets=9 for FAB-T",
+        ),
+        (
+            "transfer",
+            "attacks.transfer:Transfer",
+            "Szegedy et al. 2014",
+            "an attack made on another model and judged on this one",
+        ),
         ("on-twin", "attacks.solver_aware:OnTwin", "", "an attack climbs a changed model and is judged on the model"),
     ),
     *_table(

@@ -18,7 +18,7 @@ from verigrad.core.threat import Linf
 from verigrad.data.load import load_data
 from verigrad.models.carrying import Carrying, foreign_solves
 from verigrad.models.loading import load_model
-from verigrad.models.small import SmallConvNet
+from verigrad.models.networks.small import SmallConvNet
 from verigrad.solvers import RK4_38, Direct, Fixed
 
 # torchdiffeq 0.0.1 reads scalars from its graph; torch says so once a process.

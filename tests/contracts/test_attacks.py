@@ -26,6 +26,7 @@ from controls import (
     Saturated,
     best_l2,
     best_linf,
+    hard_linear,
     linear_problem,
     stamped,
 )
@@ -142,6 +143,18 @@ CASES = (
         finds=((Linf, 1 + 1e-4), (L2, 1.01)),
         norms=(Linf, L2),
     ),
+    Case(spec="mi-fgsm", reach=((Linf, EXACT), (L2, 0.6)), finds=((Linf, 1 + 1e-4), (L2, 1.1))),
+    # The resizing moves the stamp, and nearly destroys an image of 3×3.
+    Case(spec="di2-fgsm", reach=((Linf, 0.25), (L2, 0.2)), finds=((Linf, 3.0), (L2, 2.5)), counted=False),
+    Case(spec="fab:steps=20", finds=((Linf, 1.005), (L2, 1.005)), norms=(Linf, L2)),
+    Case(spec="fab:steps=20,targets=9", finds=((Linf, 1.005), (L2, 1.005)), norms=(Linf, L2), brief=True),
+    Case(
+        spec='transfer:attack=pgd(keep=last),source="controls:hard_linear"',
+        reach=((Linf, EXACT),),
+        finds=((Linf, 1 + 1e-4),),
+        gradients=False,
+        counted=False,
+    ),
     Case(spec="on-twin:attack=pgd,change=rescaled", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     Case(spec="on-twin:attack=pgd,change=identity-backward", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     # The twin is a copy, or asks several times in one pass: the passes counted are the twin's own.
@@ -156,9 +169,8 @@ def run(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
 
 def hard_and_easy(dtype: torch.dtype = torch.float32) -> tuple[Linear, Tensor, Tensor]:
     """A linear classifier at whose threshold some samples fall to eps = 0.1 and some do not."""
-    x, y, w = linear_problem(dtype=dtype)
-    scores = x.flatten(1) @ w
-    return Linear(w, float(scores.quantile(0.6)) + 0.7), x, y
+    x, y, _ = linear_problem(dtype=dtype)
+    return hard_linear(dtype), x, y
 
 
 def judged(model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
