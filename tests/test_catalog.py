@@ -29,6 +29,7 @@ REQUIRED = {
     "adversarial": "adversarial:threat=l2(eps=0.5),attack=pgd(steps=3)",
     "steps": "steps:at=(150/350,300/350)",
     "transfer": 'transfer:attack=pgd(steps=3),source="controls:hard_linear"',
+    "other-tolerance": "other-tolerance:tol=1e-3",
     "worst-case": "worst-case:attacks=(pgd(steps=3),fgsm)",
     "nearest-of": "nearest-of:attacks=(smallest-eps(rounds=3))",
     "sonet": "sonet:channels=4,in_channels=1,blocks=1-1-1-1",

@@ -286,6 +286,12 @@ TABLE: tuple[Entry, ...] = (
             "only the first step of the grid is differentiated",
         ),
         ("batch-of-one", "attacks.solver_aware:BatchOfOne", "", "every sample is solved on a grid of its own"),
+        (
+            "other-tolerance",
+            "attacks.solver_aware:OtherTolerance",
+            "",
+            "adaptive solves at another tolerance, a rung of a ladder",
+        ),
         ("fixed-steps", "attacks.solver_aware:FixedSteps", "", "the solve takes fixed steps"),
         ("rescaled", "attacks.changes:Rescaled", "", "the logits are divided by their own size"),
         ("float64", "attacks.changes:Float64", "", "the model computes in double precision"),

@@ -6,7 +6,8 @@ plain one shows what hid the gradient. This file alone, of the attacks, knows ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -154,3 +155,27 @@ class FixedSteps:
 
     def __call__(self, model: nn.Module) -> nn.Module:
         return twin(model, method=METHODS[self.method], control=Fixed(steps=self.steps), gradient=Direct(grid="frozen"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherTolerance:
+    """Every ODE block, or call of torchdiffeq, at another tolerance: a rung of a ladder towards the true flow.
+
+    Only those that choose their steps by the error have one; the grid is frozen in the backward pass.
+
+    Args:
+        tol: rtol and atol, positive.
+    """
+
+    tol: float
+    same_forward: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tol) and self.tol > 0):
+            raise BadInput(f"The 'tol' of OtherTolerance must be a positive number. Got {self.tol!r}.")
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        return twin(model, control=self._control, gradient=Direct(grid="frozen"))
+
+    def _control(self, own: Control) -> Control:
+        return replace(own, rtol=self.tol, atol=self.tol) if isinstance(own, BatchCoupled | PerSample) else own
