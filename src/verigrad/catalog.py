@@ -24,6 +24,12 @@ from typing import Any, get_type_hints
 from verigrad.spec import Mismatch, Unreadable, Value, Word, convert, expectation, read, show, write
 
 KINDS = ("model", "threat", "attack", "change", "objective", "algorithm", "schedule")
+# The norms of the threats, as they are written in text.
+NORMS = {"linf": "Linf", "l2": "L2", "l0": "L0"}
+# What an attack may ask a model for, from most to least.
+KNOWLEDGE = ("gradient", "logits", "decision")
+# A budget attack stays inside the threat, a minimal one looks for the nearest error; a wrapper does as its part does.
+FORMS = ("budget", "minimal", "wrapper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,9 @@ class Entry:
         target: "module:Class".
         paper: where it comes from, or "" where it is common knowledge.
         summary: what it is, in one line.
+        norms: of an attack, those of `NORMS` that it is made for; it refuses the others. Empty where its parts decide.
+        knowledge: of an attack, what it asks the model for, of `KNOWLEDGE`. Empty where that is what its parts ask for.
+        form: of an attack, one of `FORMS`.
     """
 
     kind: str
@@ -43,12 +52,27 @@ class Entry:
     target: str
     paper: str = ""
     summary: str
+    norms: tuple[str, ...] = ()
+    knowledge: tuple[str, ...] = ()
+    form: str = ""
 
 
-def _table(kind: str, *rows: tuple[str, str, str, str]) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(kind=kind, name=name, target=f"verigrad.{target}", paper=paper, summary=summary)
-        for name, target, paper, summary in rows
+def _table(kind: str, *rows: tuple[str, ...]) -> tuple[Entry, ...]:
+    return tuple(_entry(kind, *row) for row in rows)
+
+
+def _entry(kind: str, name: str, target: str, paper: str, summary: str, facts: str = ";;") -> Entry:
+    """A row of the table; `facts` of an attack read "norms; knowledge; form"."""
+    norms, knowledge, form = facts.split(";")
+    return Entry(
+        kind=kind,
+        name=name,
+        target=f"verigrad.{target}",
+        paper=paper,
+        summary=summary,
+        norms=tuple(norms.split()),
+        knowledge=tuple(knowledge.split()),
+        form=form.strip(),
     )
 
 
@@ -177,104 +201,161 @@ TABLE: tuple[Entry, ...] = (
     ),
     *_table(
         "attack",
-        ("fgsm", "attacks.fgsm:FGSM", "Goodfellow et al. 2015", "one full step along the steepest direction"),
-        ("pgd", "attacks.pgd:PGD", "Madry et al. 2018", "projected gradient ascent with restarts"),
+        (
+            "fgsm",
+            "attacks.fgsm:FGSM",
+            "Goodfellow et al. 2015",
+            "one full step along the steepest direction",
+            "linf l2 l0; gradient; budget",
+        ),
+        (
+            "pgd",
+            "attacks.pgd:PGD",
+            "Madry et al. 2018",
+            "projected gradient ascent with restarts",
+            "linf l2 l0; gradient; budget",
+        ),
         (
             "cw-linf",
             "attacks.carlini_wagner:CarliniWagnerLinf",
             "Carlini & Wagner 2017",
             "ascent on the hinged margin, as in the code of the SONet paper",
+            "linf l2 l0; gradient; budget",
         ),
-        ("spsa", "attacks.spsa:SPSA", "Uesato et al. 2018", "ascent on finite differences; needs no gradient"),
+        (
+            "spsa",
+            "attacks.spsa:SPSA",
+            "Uesato et al. 2018",
+            "ascent on finite differences; needs no gradient",
+            "linf l2 l0; logits; budget",
+        ),
         (
             "apgd",
             "attacks.autopgd:AutoPGD",
             "Croce & Hein 2020",
             "ascent with momentum that halves its own step sizes; targeted too",
+            "linf l2; gradient; budget",
         ),
         (
             "square",
             "attacks.square:Square",
             "Andriushchenko et al. 2020",
             "random search over squares; asks for logits only",
+            "linf l2; logits; budget",
         ),
-        ("ddn", "attacks.ddn:DDN", "Rony et al. 2019", "fast minimal attack under L2"),
-        ("fmn", "attacks.fmn:FMN", "Pintor et al. 2021", "fast minimal attack under L2, Linf and L0"),
+        ("ddn", "attacks.ddn:DDN", "Rony et al. 2019", "fast minimal attack under L2", "l2; gradient; minimal"),
+        (
+            "fmn",
+            "attacks.fmn:FMN",
+            "Pintor et al. 2021",
+            "fast minimal attack under L2, Linf and L0",
+            "linf l2 l0; gradient; minimal",
+        ),
         (
             "cw-l2",
             "attacks.carlini_wagner_l2:CarliniWagnerL2",
             "Carlini & Wagner 2017",
             "minimal L2 attack, constants searched per sample",
+            "l2; gradient; minimal",
         ),
         (
             "cw-l0",
             "attacks.carlini_wagner_l0:CarliniWagnerL0",
             "Carlini & Wagner 2017",
             "L2 searches on fewer and fewer pixels",
+            "l0; gradient; minimal",
         ),
         (
             "cw-linf-2017",
             "attacks.carlini_wagner_linf:CarliniWagnerLinf2017",
             "Carlini & Wagner 2017",
             "the authors' own form of CW-Linf, with growing constants",
+            "linf; gradient; minimal",
         ),
         (
             "greedy-pixels",
             "attacks.greedy_pixels:GreedyPixels",
             "",
             "one pixel after another, each chosen by asking; for L0",
+            "l0; gradient logits; budget",
         ),
         (
             "boundary",
             "attacks.boundary:Boundary",
             "Brendel et al. 2018",
             "a walk along the decision boundary, by predictions alone",
+            "linf l2; decision; minimal",
         ),
         (
             "logbarrier",
             "attacks.logbarrier:LogBarrier",
             "Finlay et al. 2019",
             "descends on the distance behind a barrier at the decision boundary",
+            "linf l2; gradient; minimal",
         ),
         (
             "smallest-eps",
             "attacks.smallest_eps:SmallestEps",
             "",
             "the smallest eps at which a budget attack succeeds",
+            "; ; minimal",
         ),
         (
             "nearest-of",
             "attacks.nearest_of:NearestOf",
             "Finlay & Oberman 2021",
             "the nearest error that any of several minimal attacks finds",
+            "; ; minimal",
         ),
-        ("worst-case", "attacks.ensemble:WorstCase", "", "several attacks, each on what the ones before it left"),
+        (
+            "worst-case",
+            "attacks.ensemble:WorstCase",
+            "",
+            "several attacks, each on what the ones before it left",
+            "; ; budget",
+        ),
         (
             "standard-ensemble",
             "attacks.ensemble:StandardEnsemble",
             "Croce & Hein 2020",
             "Auto-PGD twice, FAB and Square, as AutoAttack's standard",
+            "linf l2; gradient logits; budget",
         ),
-        ("mi-fgsm", "attacks.momentum:MIFGSM", "Dong et al. 2018", "ascent along a running sum of normalised gradients"),
+        (
+            "mi-fgsm",
+            "attacks.momentum:MIFGSM",
+            "Dong et al. 2018",
+            "ascent along a running sum of normalised gradients",
+            "linf l2 l0; gradient; budget",
+        ),
         (
             "di2-fgsm",
             "attacks.diverse:DI2FGSM",
             "Xie et al. 2019",
             "ascent through random resizing and padding; momentum=1 for M-DI²-FGSM",
+            "linf l2 l0; gradient; budget",
         ),
         (
             "fab",
             "attacks.fab:FAB",
             "Croce & Hein 2020",
             "nearest error by projections onto linearised boundaries; targets=9 for FAB-T",
+            "linf l2; gradient; minimal",
         ),
         (
             "transfer",
             "attacks.transfer:Transfer",
             "Szegedy et al. 2014",
             "an attack made on another model and judged on this one",
+            "; decision; wrapper",
         ),
-        ("on-twin", "attacks.solver_aware:OnTwin", "", "an attack climbs a changed model and is judged on the model"),
+        (
+            "on-twin",
+            "attacks.solver_aware:OnTwin",
+            "",
+            "an attack climbs a changed model and is judged on the model",
+            "; ; wrapper",
+        ),
     ),
     *_table(
         "change",

@@ -104,7 +104,7 @@ CASES = (
         norms=(Linf, L2),
         brief=True,
     ),
-    # On 3×3 images an L2 square has the image's own side, so the search hardly leaves its start: nothing is asked there.
+    # On 3×3 images an L2 square has the image's own side, so the search hardly leaves its start: it need reach nothing.
     Case(spec="square:queries=200", reach=((Linf, 0.85),), finds=((Linf, 1.1),), gradients=False, norms=(Linf, L2)),
     Case(
         spec="square:queries=300",

@@ -113,7 +113,8 @@ def _along(
     cost = evaluations(steps, method, carries=grid.carries, lands=grid.end == "clip")
     status = torch.where(finite_rows(y1), int(Status.DONE), int(Status.NOT_FINITE)).cpu()
     if done is not True:
-        status = status.where((status != int(Status.DONE)) | torch.as_tensor(done), int(Status.GRID_ENDED))
+        rows = done if isinstance(done, Tensor) else torch.full((batch,), bool(done))
+        status = status.where((status != int(Status.DONE)) | rows, int(Status.GRID_ENDED))
     return Solution(y1=y1, grid=grid, stats=Stats(cost, steps, torch.zeros_like(steps)), status=status)
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from verigrad.solvers.combine import combine, scaled
+from verigrad.solvers.combine import combine
+from verigrad.solvers.stages import Stages
 from verigrad.solvers.state import Field, State
 from verigrad.solvers.tableau import Tableau
 
@@ -14,7 +15,7 @@ class Step(NamedTuple):
     """y1 = y + h Σ b_i k_i, and the stages k_1 … k_s."""
 
     y1: State
-    stages: tuple[State, ...]
+    stages: Stages
 
 
 def clock(t: float | Tensor, like: Tensor) -> Tensor:
@@ -41,23 +42,24 @@ def step(
     step or the error estimate is not evaluated.
     """
     t, h = _plain(t), _plain(h)
-    stages = [k1]
+    stages = Stages(y, h)
+    stages.append(k1)
     y1 = y
     for c, row in zip(method.c[1:], method.a[1:], strict=True):
-        y1 = combine(y, stages, scaled(row, h))
+        y1 = stages.sum(row)
         if len(stages) == method.stages - 1 and method.last_is_first and not all_stages:
             break
         stages.append(field(clock(t + c * h, y[0]), y1))
     if not method.last_is_first:
-        y1 = combine(y, stages, scaled(method.b, h))
-    return Step(y1=y1, stages=tuple(stages))
+        y1 = stages.sum(method.b)
+    return Step(y1=y1, stages=stages)
 
 
-def interpolated(method: Tableau, y: State, stages: tuple[State, ...], h: float | Tensor, x: float | Tensor) -> State:
+def interpolated(method: Tableau, y: State, stages: Stages, h: float | Tensor, x: float | Tensor) -> State:
     """The quartic interpolant y(t + xh) of a step; x in (0, 1] of the shape of h."""
     h, x = _plain(h), _plain(x)
     # By Horner's rule, so that plain floats, which read no tensor, and tensors under a graph give the same bits.
-    weights = [h * (x * (c1 + x * (c2 + x * (c3 + x * c4)))) for c1, c2, c3, c4 in method.interpolant]
-    if all(isinstance(w, float) for w in weights):
-        return combine(y, stages, tuple(map(float, weights)))
-    return combine(y, stages, torch.stack([torch.as_tensor(w).reshape(-1) for w in weights]))
+    row = [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in method.interpolant]
+    if isinstance(h, float) and isinstance(x, float):
+        return stages.sum(tuple(map(float, row)))
+    return combine(y, stages, torch.stack([torch.as_tensor(h * w).reshape(-1) for w in row]))
