@@ -18,7 +18,7 @@ from verigrad.catalog import describe
 from verigrad.core.errors import BadInput
 from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf
-from verigrad.models.loading import build_aside, load_model, save_checkpoint, weights_hash
+from verigrad.models.loading import load_model, save_checkpoint, weights_hash
 
 NETS = Path(__file__).parents[1] / "nets"
 CONV, HARDENED = str(NETS / "conv"), str(NETS / "hardened")
@@ -104,7 +104,7 @@ def test_judged_at_its_steps_the_source_gives_gradients_only(digits):
 def test_the_spec_holds_the_weights(tmp_path: Path, digits):
     x, y = digits
     path = tmp_path / "source"
-    first, second = build_aside("small-conv"), build_aside("small-conv")
+    first, second = load_model(CONV), load_model(CONV)
     with torch.no_grad():
         next(second.parameters()).add_(1e-3)
     save_checkpoint("small-conv", first, path)

@@ -12,7 +12,7 @@ import pytest
 import verigrad
 
 CLASSES = ("Audit", "Claim", "Linf", "L2", "L0", "PGD", "FGSM", "SPSA", "CarliniWagnerLinf")
-NAMES = (*CLASSES, "audit", "load_model", "load_data", "twin", "verify", "__version__")
+NAMES = (*CLASSES, "audit", "load_model", "load_data", "facts", "twin", "verify", "__version__")
 
 
 def test_importing_it_brings_no_torch() -> None:

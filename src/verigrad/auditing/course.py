@@ -227,7 +227,7 @@ class Course:
 
     def _away(self, subject: Subject, survivors: tuple[int, ...], broken: frozenset[int]) -> list[Check]:
         """Health once more, where attacks lead: a mask may show there alone. Those that nothing broke come first."""
-        known = self.ledger.notes("health in attack")
+        known = self.ledger.notes("health_in_attack")
         if known:
             return [Check(**value) for value in known.values()]
         asked = sorted(survivors, key=lambda i: (i in broken, i))[: self.budget.health_samples]
@@ -235,11 +235,11 @@ class Course:
             return []
         self.tell("health: where attacks lead")
         samples = subject.batch_of(asked[0] // self.batch) if subject.coupled else tuple(sorted(asked))
-        device, seed = device_of(self.model), derive_seed("health in attack", self.seed)
+        device, seed = device_of(self.model), derive_seed("health_in_attack", self.seed)
         rows = torch.tensor(samples)
         x, y = self.images.x[rows].to(device), self.images.y[rows].to(device)
         with fixed_draws(seed, device):
-            stream = seeded(self.seed, "health in attack", samples, device)
+            stream = seeded(self.seed, "health_in_attack", samples, device)
             ends = SCOUT(self.model, x, y, self.threat, generator=stream)
             right = predict(self.model, ends.x_adv, batch=len(x)).argmax(1) == y
             kept = (right.cpu() & torch.isin(rows, torch.tensor(asked))).nonzero().squeeze(1)
@@ -256,7 +256,7 @@ class Course:
                 return []
             with left_as_found(self.model):
                 check = measured(finite_difference_in_attack(patient))
-        self.ledger.put_note("health in attack", check.name, check.as_json())
+        self.ledger.put_note("health_in_attack", check.name, check.as_json())
         return [check]
 
     def _blind(self, left: frozenset[int]) -> list[Check]:

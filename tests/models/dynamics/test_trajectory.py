@@ -28,6 +28,7 @@ from verigrad.solvers import (
     Status,
     solve,
 )
+from verigrad.solvers.stages import Stages
 from verigrad.solvers.step import interpolated
 
 F64 = torch.float64
@@ -249,7 +250,8 @@ def test_the_lipschitz_constant_of_an_interpolated_end_is_that_of_its_weights():
     zero, x = torch.zeros(1, dtype=F64), 0.3
     weights = []
     for i in range(DOPRI5.stages):
-        stages = tuple((zero + float(i == j),) for j in range(DOPRI5.stages))
+        stages = Stages((zero,), 1.0)
+        stages.extend((zero + float(i == j),) for j in range(DOPRI5.stages))
         weights.append(abs(float(interpolated(DOPRI5, (zero,), stages, 1.0, x)[0])))
     bound = step_lipschitz(DOPRI5, zero + 2.0, zero + 1e-7, x)
     assert float(bound - 1) / 2e-7 == pytest.approx(sum(weights), rel=1e-5)
