@@ -46,12 +46,21 @@ def attack(
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples judged together.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    eps_curve: Annotated[
+        str | None,
+        typer.Option(
+            help="EPS,EPS,... from small to large, in place of the threat's own eps: accuracy at each of them."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the ledger and its witnesses; the same command resumes it.")
     ] = None,
 ) -> None:
     """Attack a model and print the accuracy that is left."""
     from verigrad import catalog
+    from verigrad.cli.curve import draw_curve, refuse_curve
+    from verigrad.cli.ladder import parse_ladder
+    from verigrad.cli.parts import check_norm
     from verigrad.core.threat import parse_threat
     from verigrad.data.images import data_hash
     from verigrad.data.load import load_data
@@ -65,6 +74,8 @@ def attack(
     tools = {spec: catalog.build("attack", spec) for text in attacks for spec in text.split()}
     if not tools:
         raise BadInput("--attacks names no attack. Write for example --attacks 'fgsm pgd:steps=20'.")
+    check_norm(tools, str(ball).partition(":")[0])
+    ladder = None if eps_curve is None else parse_ladder(eps_curve, ball)
     images = load_data(data, n=n)
     classifier = load_model(named, weights=weights)
     check_classifier(classifier, images.x, images.y)
@@ -83,6 +94,10 @@ def attack(
         "batch": batch,
         "seed": seed,
     }
+    if ladder is not None:
+        draw_curve(subject, identity, tools, ladder, out)
+        return
+    refuse_curve(out)
     place = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
     with place as folder, Ledger.create_or_resume(Path(folder) / "ledger.sqlite", identity) as ledger:
         found = _run(subject, ledger, tools)

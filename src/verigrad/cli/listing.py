@@ -12,6 +12,10 @@ from verigrad import catalog
 from verigrad.catalog import Entry
 from verigrad.core.errors import BadInput
 
+# The columns of an attack, the words in them, and what stands where that is up to the attacks inside.
+FACTS = ("norms", "asks for", "kind")
+OF_PARTS = "as inside"
+
 
 class Setting(NamedTuple):
     """One parameter of an entry, with its default as the source writes it; None where it must be given."""
@@ -33,14 +37,24 @@ def listing(
 
     console = Console()
     for one in catalog.KINDS if kind is None else (_kind(kind),):
-        table = Table(title=f"{one}s", title_justify="left", title_style="bold", box=None, show_header=False)
-        table.add_column("name", no_wrap=True)
+        facts = FACTS if one == "attack" else ()
+        table = Table(title=f"{one}s", title_justify="left", title_style="bold", box=None, show_header=bool(facts))
+        for column in ("name", *facts):
+            table.add_column(column, no_wrap=True)
+        table.add_column("what it is, where it comes from, its parameters" if facts else "")
         for entry in catalog.entries(one):
             source = f" ({entry.paper})" if entry.paper else ""
             settings = ", ".join(map(_written, parameters(entry)))
-            table.add_row(entry.name, Text(f"{entry.summary}{source}\n").append(settings or "no parameters", "dim"))
+            said = Text(f"{entry.summary}{source}\n").append(settings or "no parameters", "dim")
+            table.add_row(entry.name, *(_facts(entry) if facts else ()), said)
         if table.row_count:
             console.print(table)
+
+
+def _facts(entry: Entry) -> tuple[str, str, str]:
+    """An attack's norms, what it asks the model for, and its form."""
+    norms = " ".join(catalog.NORMS[norm] for norm in entry.norms)
+    return norms or OF_PARTS, "\n".join(entry.knowledge) or OF_PARTS, entry.form
 
 
 def _kind(text: str) -> str:
@@ -60,8 +74,11 @@ def parameters(entry: Entry) -> list[Setting]:
     module, _, name = entry.target.partition(":")
     root = Path(__file__).parent.parent
     source = root.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")
-    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return _settings(classes[name], classes)
+    body = ast.parse(source).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    named = {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in body if isinstance(node, ast.Assign)}
+    settings = _settings(classes[name], classes)
+    return [Setting(one.name, named.get(one.default or "", one.default)) for one in settings]
 
 
 def _settings(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[Setting]:

@@ -1,4 +1,4 @@
-"""`verigrad report`: draws the reports of a finished audit again, without torch."""
+"""`verigrad report`: draws what is in a folder again from its ledgers, without torch: an audit, or a curve."""
 
 from __future__ import annotations
 
@@ -7,12 +7,29 @@ from typing import Annotated
 
 import typer
 
+from verigrad.ledger.store import Ledger
 
-def report(out: Annotated[Path, typer.Argument(help="The folder of an audit.", metavar="DIR")]) -> None:
-    """Draw the reports of an audit again."""
+
+def report(
+    out: Annotated[Path, typer.Argument(help="The folder of an audit, or of an attack.", metavar="DIR")],
+) -> None:
+    """Draw the reports of an audit again, or the curve of an attack."""
+    from verigrad.reports.curve_gathering import level_folders
+
+    if not (out / "ledger.sqlite").exists() and level_folders(out):
+        _curve(out)
+        return
+    with Ledger.read(out / "ledger.sqlite") as ledger:
+        attacked = ledger.identity.get("command") == "attack"
+        if attacked:
+            _attack(out, ledger)
+    if not attacked:
+        _audit(out)
+
+
+def _audit(out: Path) -> None:
     from rich.console import Console
 
-    from verigrad.ledger.store import Ledger
     from verigrad.reports.summary import summary_of
     from verigrad.reports.terminal import report as drawn
     from verigrad.reports.write import write_reports
@@ -20,6 +37,39 @@ def report(out: Annotated[Path, typer.Argument(help="The folder of an audit.", m
     written = write_reports(out)
     with Ledger.read(out / "ledger.sqlite") as ledger:
         summary = summary_of(ledger)
-    console = Console()
-    console.print(drawn(summary))
-    console.print(f"report: {written.page}", soft_wrap=True, markup=False, highlight=False)
+    Console().print(drawn(summary))
+    _say(f"report: {written.page}")
+
+
+def _curve(out: Path) -> None:
+    from rich.console import Console
+
+    from verigrad.reports.curve_gathering import gather_curve
+    from verigrad.reports.curve_page import write_curve
+    from verigrad.reports.curve_table import curve_table
+
+    found = gather_curve(out)
+    written = write_curve(found, out)
+    Console().print(curve_table(found))
+    _say(f"curve: {written.page}")
+
+
+def _attack(out: Path, ledger: Ledger) -> None:
+    """A run of `verigrad attack` has no page: what its ledger holds is said."""
+    identity, samples, units = ledger.identity, ledger.samples(), ledger.units()
+    right = sum(row.prediction == row.label for row in samples)
+    _say(f"{out} holds an attack and no audit: {identity['model']} on {identity['data']}, {identity['threat']}.")
+    _say(f"{len(samples)} samples, {right} of them right without an attack.")
+    broken: set[int] = set()
+    for spec in dict.fromkeys(unit.attack for unit in units):
+        results = [result for unit in units if unit.attack == spec for result in ledger.results(unit.key)]
+        mine = {result.sample for result in results if result.broken}
+        broken |= mine
+        _say(f"{spec}: tried {len(results)}, broke {len(mine)}.")
+    if units:
+        _say(f"All together broke {len(broken)}.")
+    _say("The same verigrad attack prints its table again, verigrad verify replays what it found.")
+
+
+def _say(line: str) -> None:
+    typer.echo(line)

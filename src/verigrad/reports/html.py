@@ -55,7 +55,7 @@ def page(material: Material, *, folder: str = "DIR") -> str:
     summary = material.summary
     cards = [_card(proof, material.scale) for proof in material.proofs]
     counts = {state: sum(line.state == state for line in material.lines) for state in STATES}
-    return _render(
+    return render(
         "page.html.j2",
         s=summary,
         claimed=claimed_text(summary),
@@ -74,7 +74,7 @@ def page(material: Material, *, folder: str = "DIR") -> str:
         witnesses=material.witnesses,
         lines=material.lines,
         counts=counts,
-        identity=_leaves(summary["identity"]),
+        identity=leaf_rows(summary["identity"]),
         folder=shlex.quote(folder),
     )
 
@@ -92,13 +92,13 @@ def index_page(rows: Sequence[IndexRow], *, title: str = "Audits") -> str:
         }
         for i, row in enumerate(rows)
     ]
-    return _render("index.html.j2", title=title, rows=entries, tally=tally)
+    return render("index.html.j2", title=title, rows=entries, tally=tally)
 
 
 _SIZES = ((figures.WIDE, "wide"), (figures.NARROW, "narrow"))
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -165,13 +165,13 @@ def _card(proof: Proof, scale: float) -> Card:
     )
 
 
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def leaf_rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested mapping as dotted keys and texts, in order of the keys."""
     leaves: list[tuple[str, str]] = []
     for key in sorted(value):
         item = value[key]
         if isinstance(item, Mapping):
-            leaves += _leaves(item, f"{prefix}{key}.")
+            leaves += leaf_rows(item, f"{prefix}{key}.")
         elif isinstance(item, list | tuple):
             leaves.append((f"{prefix}{key}", ", ".join(map(str, item)) or numbers.MISSING))
         else:
