@@ -7,37 +7,31 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from verigrad import catalog
 from verigrad.attacks.base import Attack
 from verigrad.attacks.changes import Change, IdentityBackward, NoiseAveraged
-from verigrad.attacks.pgd import PGD
 from verigrad.attacks.solver_aware import BatchOfOne, FrozenGrid
 from verigrad.auditing.claim import Budget, Claim
 from verigrad.auditing.escalation import converged, rounds, rule
 from verigrad.auditing.foreign import Foreign
-from verigrad.auditing.health import CHECKS, depends_on_batch, examine, finite_difference_in_attack
+from verigrad.auditing.health import CHECKS, depends_on_batch, examine
+from verigrad.auditing.hindsight import AWAY, away, blind
 from verigrad.auditing.interventions import Intervention, by_adjoint, differentiated_grid, interventions
-from verigrad.auditing.patient import Check, Patient, measured
+from verigrad.auditing.patient import Check, Patient
 from verigrad.auditing.summary import Step, summarise
 from verigrad.auditing.verdict import Facts, Judgement, Tried, findings, judge, material
-from verigrad.core.classifier import device_of, left_as_found, predict
-from verigrad.core.seeds import derive_seed, seeded
+from verigrad.core.classifier import device_of, predict
+from verigrad.core.seeds import derive_seed
 from verigrad.core.threat import L0, Threat
 from verigrad.data.images import Images
 from verigrad.evaluation.clean import record_clean
 from verigrad.evaluation.look import fixed_draws
 from verigrad.evaluation.run import Attempt, Subject, attempt
-from verigrad.ledger.schema import Outcome
 from verigrad.ledger.store import Ledger
 
 Progress = Callable[[str], None]
-
-
-SCOUT = PGD(steps=4, score="margin", keep="last")
-"""Leads to where an attack that trusts the gradient ends; health is looked at once more there."""
 
 
 class _Escalation(NamedTuple):
@@ -183,7 +177,11 @@ class Course:
         climb: _Escalation,
     ) -> dict[str, Any]:
         broken = frozenset(i for step in self.steps for i in step.attempt.broken)
-        checks = [*checks, *self._blind(frozenset(correct) - broken), *self._away(subject, survivors, broken)]
+        checks = [
+            *checks,
+            *blind(self.ledger, self.steps, frozenset(correct) - broken),
+            *self._where_attacks_lead(subject, survivors, broken),
+        ]
         fired = {check.name: check.severity for check in checks if check.fired}
         tried = [
             Tried(
@@ -225,81 +223,18 @@ class Course:
         self.ledger.put_summary(summary)
         return summary
 
-    def _away(self, subject: Subject, survivors: tuple[int, ...], broken: frozenset[int]) -> list[Check]:
-        """Health once more, where attacks lead: a mask may show there alone. Those that nothing broke come first."""
-        known = self.ledger.notes("health_in_attack")
-        if known:
+    def _where_attacks_lead(self, subject: Subject, survivors: tuple[int, ...], broken: frozenset[int]) -> list[Check]:
+        """Health once more, kept in the ledger as the first time."""
+        if known := self.ledger.notes(AWAY):
             return [Check(**value) for value in known.values()]
         asked = sorted(survivors, key=lambda i: (i in broken, i))[: self.budget.health_samples]
         if not asked or not self.threat.size:
             return []
         self.tell("health: where attacks lead")
-        samples = subject.batch_of(asked[0] // self.batch) if subject.coupled else tuple(sorted(asked))
-        device, seed = device_of(self.model), derive_seed("health_in_attack", self.seed)
-        rows = torch.tensor(samples)
-        x, y = self.images.x[rows].to(device), self.images.y[rows].to(device)
-        with fixed_draws(seed, device):
-            stream = seeded(self.seed, "health_in_attack", samples, device)
-            ends = SCOUT(self.model, x, y, self.threat, generator=stream)
-            right = predict(self.model, ends.x_adv, batch=len(x)).argmax(1) == y
-            kept = (right.cpu() & torch.isin(rows, torch.tensor(asked))).nonzero().squeeze(1)
-            patient = Patient(
-                model=self.model,
-                x=ends.x_adv,
-                y=y,
-                rows=kept.to(device),
-                threat=self.threat,
-                seed=self.seed,
-                foreign=self.foreign,
-            )
-            if not len(kept):
-                return []
-            with left_as_found(self.model):
-                check = measured(finite_difference_in_attack(patient))
-        self.ledger.put_note("health_in_attack", check.name, check.as_json())
-        return [check]
-
-    def _blind(self, left: frozenset[int]) -> list[Check]:
-        """Two checks more: samples that nothing broke, but where attacks had nothing to go by, uphold no claim."""
-        return [
-            *self._met(
-                left,
-                self.steps,
-                {Outcome.NON_FINITE_LOGITS, Outcome.NON_FINITE_GRADIENT},
-                "non_finite_in_attack",
-                "logits and gradients stay finite where attacks lead",
-                "NaN or infinite",
-            ),
-            *self._met(
-                left,
-                [step for step in self.steps if step.stage == "escalation" and "cross_entropy" not in step.name],
-                {Outcome.ZERO_GRADIENT},
-                "zero_gradient_in_attack",
-                "the margin has a gradient where attacks lead",
-                "exactly zero",
-            ),
-        ]
-
-    def _met(
-        self, left: frozenset[int], steps: list[Step], outcomes: set[Outcome], name: str, label: str, what: str
-    ) -> list[Check]:
-        """A fired check where some of `steps` met one of `outcomes` at samples of `left`; else nothing."""
-        results = (result for step in steps for key in step.attempt.units for result in self.ledger.results(key))
-        met = {result.sample for result in results if result.status in outcomes} & left
-        if not met:
-            return []
-        return [
-            Check(
-                name=name,
-                label=label,
-                value=len(met) / len(left),
-                limit="no sample",
-                fired=True,
-                severity="masking",
-                detail=f"At {len(met)} of the {len(left)} samples that are left an attack met logits or gradients that "
-                f"are {what}.",
-            )
-        ]
+        checks = away(subject, tuple(asked), self.foreign)
+        for check in checks:
+            self.ledger.put_note(AWAY, check.name, check.as_json())
+        return checks
 
     def _labels(self, coupled: bool) -> dict[str, str]:
         """The grid's cause by its full name where one step size serves the whole batch."""
