@@ -23,7 +23,7 @@ from typing import Any, get_type_hints
 
 from verigrad.spec import Mismatch, Unreadable, Value, Word, convert, expectation, read, show, write
 
-KINDS = ("model", "threat", "attack", "change", "objective", "algorithm", "schedule")
+KINDS = ("model", "threat", "attack", "change", "objective", "algorithm", "schedule", "certificate")
 # The norms of the threats, as they are written in text.
 NORMS = {"linf": "Linf", "l2": "L2", "l0": "L0"}
 # What an attack may ask a model for, from most to least.

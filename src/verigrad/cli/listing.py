@@ -27,7 +27,9 @@ class Setting(NamedTuple):
 def listing(
     kind: Annotated[
         str | None,
-        typer.Argument(help="models, threats, attacks, changes, objectives, algorithms or schedules; all by default."),
+        typer.Argument(
+            help="models, threats, attacks, changes, objectives, algorithms, schedules or certificates; all by default."
+        ),
     ] = None,
 ) -> None:
     """List what a spec can name, with parameters."""

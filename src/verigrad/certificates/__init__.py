@@ -1,0 +1,1 @@
+"""Certificates: lower bounds on the distance to the nearest error, each with how honest it is."""

@@ -1,0 +1,1 @@
+"""Training steps that are more than one gradient of a loss, one a file."""
