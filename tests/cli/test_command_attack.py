@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,14 @@ def test_every_level_of_a_curve_is_verified(verigrad, workplace: Path) -> None:
         assert level["folder"] == name
         said = verigrad("verify", folder / name, "--seal", level["seal"])
         assert said.code == 0, said.err
+    said = verigrad("verify", folder)
+    assert said.code == 0
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == sorted(FOLDERS)
+    assert verigrad("verify", folder, "--seal", "0" * 64).code == 2
+    with sqlite3.connect(folder / FOLDERS[1] / "ledger.sqlite") as db:
+        db.execute("UPDATE witnesses SET prediction = prediction + 1")
+    db.close()
+    assert verigrad("verify", folder).code == 1
 
 
 def test_a_curve_that_was_cut_off_goes_on(verigrad, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

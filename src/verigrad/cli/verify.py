@@ -23,14 +23,28 @@ def command(
 ) -> None:
     """Replay the witnesses of an audit.
 
-    By forward passes alone, on the model and the data named in the ledger; relative paths start here. Exits 1 if a
-    witness no longer stands, the ledger does not agree with itself, or it has another seal.
+    By forward passes alone, on the model and the data named in the ledger; relative paths start here. The folder of a
+    curve is replayed level by level. Exits 1 if a witness no longer stands, the ledger does not agree with itself, or
+    it has another seal.
     """
-    from verigrad.auditing.verifying import verify
-    from verigrad.ledger.errors import EditedLedger
+    from verigrad.reports.curve_gathering import level_folders
 
     if seal is not None and not re.fullmatch(r"[0-9a-f]{64}", seal := seal.strip().lower()):
         raise BadInput(f"The --seal must be 64 hexadecimal digits, as verigrad audit prints them. Got {seal!r}.")
+    levels = [] if (out / "ledger.sqlite").exists() else level_folders(out)
+    if seal is not None and levels:
+        raise BadInput(f"Each level of a curve has a seal of its own. Give one of {', '.join(levels)} in {str(out)!r}.")
+    for level in levels:
+        typer.echo(f"{level}: ", nl=False)
+        _replay(out / level, None)
+    if not levels:
+        _replay(out, seal)
+
+
+def _replay(out: Path, seal: str | None) -> None:
+    from verigrad.auditing.verifying import verify
+    from verigrad.ledger.errors import EditedLedger
+
     try:
         with _progress() as told:
             found = verify(out, seal=seal, progress=told)
