@@ -49,7 +49,8 @@ class Certificate(Protocol):
     """A frozen dataclass: called with a classifier and all images of a run, x (N, C, H, W) in [0, 1] and y (N,).
 
     What it fits to data is fitted to these images; it makes batches of its own. The model is left as it was found.
-    `subject` names the classifier that the radius is about: the model itself, or the model smoothed by noise.
+    `subject` names the classifier that the radius is about: the model itself, or the model smoothed by noise. Where
+    `fits_data` is True a radius depends on the other images too, so that they cannot be certified in parts.
     """
 
     @property
@@ -57,5 +58,8 @@ class Certificate(Protocol):
 
     @property
     def subject(self) -> str: ...
+
+    @property
+    def fits_data(self) -> bool: ...
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: SampleGenerator) -> Certified: ...

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from verigrad import __version__
 from verigrad.cli.attack import attack
 from verigrad.cli.audit import audit
+from verigrad.cli.certify import certify
 from verigrad.cli.demo import demo
 from verigrad.cli.inspect import inspect
 from verigrad.cli.listing import listing
@@ -25,7 +26,7 @@ from verigrad.ledger.errors import LedgerError
 BAD_INPUT = 2
 INTERRUPTED = 130
 # What keeps its state in a folder, and whether only where --out names one.
-RESUMED = {"audit": False, "demo": False, "train": False, "attack": True}
+RESUMED = {"audit": False, "demo": False, "train": False, "attack": True, "certify": False}
 
 app = typer.Typer(
     name="verigrad",
@@ -40,6 +41,7 @@ app.command("audit")(audit)
 app.command("verify")(verify)
 app.command("report")(report)
 app.command("attack")(attack)
+app.command("certify")(certify)
 app.command("train")(train)
 app.command("list")(listing)
 

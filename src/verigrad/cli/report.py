@@ -1,4 +1,4 @@
-"""`verigrad report`: draws what is in a folder again from its ledgers, without torch: an audit, or a curve."""
+"""`verigrad report`: draws what is in a folder again, without torch: an audit, a curve or certificates."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Annotated
 
 import typer
 
+from verigrad.cli.certify import show_certificates
 from verigrad.ledger.store import Ledger
 
 
 def report(
     out: Annotated[Path, typer.Argument(help="The folder of an audit, or of an attack.", metavar="DIR")],
 ) -> None:
-    """Draw the reports of an audit again, or the curve of an attack."""
+    """Draw the reports of an audit again, the curve of an attack, or certificates."""
     from verigrad.reports.curve_gathering import level_folders
 
     if not (out / "ledger.sqlite").exists() and level_folders(out):
         _curve(out)
         return
     with Ledger.read(out / "ledger.sqlite") as ledger:
-        attacked = ledger.identity.get("command") == "attack"
-        if attacked:
+        command = ledger.identity.get("command")
+        if command == "attack":
             _attack(out, ledger)
-    if not attacked:
+    if command == "certify":
+        show_certificates(out)
+    elif command != "attack":
         _audit(out)
 
 
