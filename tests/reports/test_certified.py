@@ -114,7 +114,7 @@ def test_distances_are_in_the_norm_of_the_certificates(tmp_path, norm):
 def test_the_stairs_go_through_the_shares(tmp_path, width):
     found = gather_certificates(build(tmp_path, HALVES, {"fmn": {0: 0.4}}))
     root = parsed(certified_figure(found, width, "c"))
-    rules = sorted((float(one.attrib["y1"]) for one in root.iter(f"{SVG}line") if one.attrib["class"] == "rule"))
+    rules = sorted(float(one.attrib["y1"]) for one in root.iter(f"{SVG}line") if one.attrib["class"] == "rule")
     top, bottom = rules[0], rules[-1]
     lines = [one for one in root.iter(f"{SVG}polyline") if "series" in one.attrib["class"]]
     stairs = max(lines, key=lambda one: len(one.attrib["points"]))

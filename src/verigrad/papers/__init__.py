@@ -1,0 +1,1 @@
+"""The papers: every number of their tables, and how each is redone."""
