@@ -1,4 +1,4 @@
-"""CIFAR-10 from its binary layout: tiny files made here, and real images where they lie beside the project."""
+"""CIFAR-10 and CIFAR-100 from their binary layouts: tiny files made here, and real images where they are."""
 
 from __future__ import annotations
 
@@ -75,10 +75,41 @@ def test_a_bad_file_is_refused_in_one_line(folder: Path, content: bytes | None, 
         assert part in str(caught.value)
 
 
-def test_the_pickled_version_is_refused_with_a_word_why(tmp_path: Path) -> None:
-    (tmp_path / "test_batch").write_bytes(b"pickled")
-    with pytest.raises(BadInput, match="pickled version, which could run code; fetch the binary version"):
-        load_data(f"cifar10:{tmp_path}")
+def fine_records(count: int, seed: int) -> np.ndarray:
+    """(count, 3074) uint8: one of 20 coarse labels, one of 100 fine ones, then the planes."""
+    generator = np.random.default_rng(seed)
+    labels = [generator.integers(0, 20, (count, 1)), generator.integers(20, 100, (count, 1))]
+    return np.concatenate([*labels, generator.integers(0, 256, (count, 3072))], axis=1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("inner", ["", "cifar-100-binary"])
+def test_cifar100_has_its_fine_labels(tmp_path: Path, inner: str) -> None:
+    (tmp_path / inner).mkdir(exist_ok=True)
+    fine_records(4, 1).tofile(tmp_path / inner / "train.bin")
+    fine_records(3, 2).tofile(tmp_path / inner / "test.bin")
+    for split, raw in (("train", fine_records(4, 1)), ("test", fine_records(3, 2))):
+        images = load_data(f"cifar100:{tmp_path}", split)
+        assert images.y.tolist() == raw[:, 1].tolist()
+        assert torch.equal(images.x, torch.from_numpy(raw[:, 2:].reshape(-1, 3, 32, 32).copy()) / 255)
+        assert images.classes == 100
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["no test.bin in", "verigrad data fetch cifar100"]),
+        (fine_records(2, 1).tobytes()[:-1], ["multiple of 3074", "Got 6147"]),
+        (bytes([0, 100]) + bytes(3072), ["[0, 100)", "100 to 100"]),
+    ],
+)
+def test_a_bad_file_of_cifar100_is_refused_in_one_line(tmp_path: Path, content: bytes | None, parts: list[str]) -> None:
+    if content is not None:
+        (tmp_path / "test.bin").write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        load_data(f"cifar100:{tmp_path}")
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the real CIFAR-10 images are not there")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+from verigrad import spec
 from verigrad.core.errors import BadInput
 from verigrad.data.images import Images
 
-FORMS = "digits, mnist:DIR, cifar10:DIR, FILE.npz, or a folder with one folder of images for each class"
+FORMS = (
+    "digits, mnist:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, FILE.npz, "
+    "or a folder with one folder of images for each class"
+)
+NEED_FOLDER = ("mnist", "cifar10", "cifar100", "imagenet")
 
 
 def load_data(ref: str, split: str = "test", n: int | None = None) -> Images:
     """The first n images of some data, in their own order.
 
     Args:
-        ref: `digits`, `mnist:DIR`, `cifar10:DIR`, a path that ends in .npz, or a folder of images by class.
-        split: "train" or "test". Archives and folders have no splits: they are what they are under both names.
+        ref: `digits`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR` (its 100 fine classes), a path that ends in .npz, a
+            folder of images by class that have one size, or `imagenet:DIR`, a folder of images of any size, of which
+            the middle 224×224 are taken when the short side is 256; `imagenet(resize=72,crop=64):DIR` sets the two.
+        split: "train" or "test". Archives, and folders without train and val, have no splits: they are what they are
+            under both names.
         n: how many; None means all.
 
     Raises:
@@ -40,14 +48,16 @@ def _load(ref: str, split: str, n: int | None) -> Images:
         from verigrad.data.digits import load_digits
 
         return load_digits(split)
-    if name == "mnist" and colon:
+    if colon and name == "mnist":
         from verigrad.data.mnist import load_mnist
 
         return load_mnist(Path(folder).expanduser(), split)
-    if name == "cifar10" and colon:
-        from verigrad.data.cifar import load_cifar10
+    if colon and name in ("cifar10", "cifar100"):
+        from verigrad.data.cifar import CIFAR10, CIFAR100, load_cifar
 
-        return load_cifar10(Path(folder).expanduser(), split)
+        return load_cifar(CIFAR10 if name == "cifar10" else CIFAR100, Path(folder).expanduser(), split)
+    if colon and name.partition("(")[0] == "imagenet":
+        return _imagenet(name, Path(folder).expanduser(), split, n)
     path = Path(ref).expanduser()
     if path.suffix == ".npz":
         from verigrad.data.npz import load_npz
@@ -56,9 +66,26 @@ def _load(ref: str, split: str, n: int | None) -> Images:
     if ref and path.is_dir():
         from verigrad.data.image_folder import load_image_folder
 
-        return load_image_folder(path, n)
+        return load_image_folder(path, split, n)
     if path.is_file():
         raise BadInput(f"Cannot read {ref!r} as data. It must be {FORMS}.")
-    if name in ("mnist", "cifar10"):
+    if name in NEED_FOLDER:
         raise BadInput(f"The data {name} need their folder. Write {name}:DIR.")
     raise BadInput(f"There are no data {ref!r}. They must be {FORMS}.")
+
+
+def _imagenet(settings: str, folder: Path, split: str, n: int | None) -> Images:
+    from verigrad.data.decoding import Cut
+    from verigrad.data.image_folder import load_image_folder
+
+    try:
+        pairs = spec.read(settings).pairs or {}
+        sizes = {key: int(spec.bare(value)) for key, value in pairs.items()}
+    except (spec.Unreadable, spec.Mismatch, ValueError):
+        sizes = {"": 0}
+    if not set(sizes) <= {one.name for one in fields(Cut)}:
+        raise BadInput(f"Write imagenet:DIR, or such as imagenet(resize=256,crop=224):DIR. Got {settings!r}.")
+    cut = Cut(**sizes)
+    if not folder.is_dir():
+        raise BadInput(f"There is no folder {str(folder)!r}. imagenet:DIR needs a folder of images by class.")
+    return load_image_folder(folder, split, n, cut=cut)
