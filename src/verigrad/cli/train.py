@@ -1,19 +1,13 @@
-"""`verigrad train`: a model of the catalog from its spec to a checkpoint."""
+"""`verigrad train`: a model of the catalog from its spec to a checkpoint. `training.py` has the work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from verigrad.core.errors import BadInput
-
-if TYPE_CHECKING:
-    from verigrad.cli.progress import Advance
-    from verigrad.training.checkpoint import Epoch
-    from verigrad.training.trainer import Progress
 
 
 def train(
@@ -24,75 +18,136 @@ def train(
         ),
     ],
     data: Annotated[
-        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+        str,
+        typer.Option(help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, a .npz, or a folder by class."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoint, which must not be there yet.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint: empty, new, or of this training, interrupted.")],
     objective: Annotated[
-        str, typer.Option(help="natural, or such as adversarial:threat=linf(eps=0.1),attack=pgd(steps=7,keep=last).")
-    ] = "natural",
+        str | None,
+        typer.Option(
+            help="A loss: natural (the default), or such as adversarial:threat=linf(eps=8/255), "
+            "trades:threat=linf(eps=8/255),beta=6 or gradient-penalty:norm=l1,h=0.1. All, with papers and parameters: "
+            "verigrad list objectives."
+        ),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --objective, a training step that is more than a loss, such as "
+            "free:threat=linf(eps=8/255),replays=8 or yopo:threat=linf(eps=8/255). All: verigrad list algorithms."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 20,
-    batch: Annotated[int, typer.Option(help="Samples in a step.")] = 100,
-    optimiser: Annotated[Literal["sgd", "adam"], typer.Option(help="sgd has momentum 0.9.")] = "sgd",
+    batch: Annotated[int, typer.Option(help="Samples in a step, of all processes together.")] = 100,
+    optimiser: Annotated[Literal["sgd", "adam", "adamw"], typer.Option(help="sgd has momentum.")] = "sgd",
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 0.05,
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's form of it.")] = False,
+    weight_decay: Annotated[float, typer.Option(help="L2 penalty; with adamw apart from the gradient.")] = 0.0,
     schedule: Annotated[
         str, typer.Option(help="steps:at=(0.5,0.8),factor=0.1 or one-cycle; constant by default.")
     ] = "steps",
-    validation: Annotated[int, typer.Option(help="Samples held out to measure accuracy.")] = 0,
+    clip: Annotated[float | None, typer.Option(help="The longest gradient that is taken as it is.")] = None,
+    mean_weights: Annotated[
+        float | None, typer.Option(help="Decay of a moving average of the weights, which is kept in their place.")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Of forward passes; a finite difference below h=0.1 stays in float32."),
+    ] = "float32",
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Memory layout of weights and images.")
+    ] = False,
+    crop: Annotated[int, typer.Option(help="Images are moved at random by up to so many pixels.")] = 0,
+    flip: Annotated[bool, typer.Option("--flip", help="Images are mirrored at random.")] = False,
+    cutout: Annotated[int, typer.Option(help="Side of a square that is painted over at random.")] = 0,
+    fill: Annotated[float, typer.Option(help="Value of the pixels that crop and cutout leave open.")] = 0.0,
+    validation: Annotated[
+        int,
+        typer.Option(
+            help="Samples of the training part held out: the weights that do best on them, under the quick attack if "
+            "there is one, are kept in OUT/best too."
+        ),
+    ] = 0,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            help="Threat of a quick attack (PGD-5) after each epoch, on samples held out or else of the training, or "
+            "none; by default that of the training."
+        ),
+    ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; by default a GPU where there is one.")] = "auto",
+    save_every: Annotated[str, typer.Option(help="How often to save between epochs, such as 90s, 10m or 2h.")] = "5m",
+    time_limit: Annotated[
+        str | None, typer.Option(help="When to stop, saved, such as 90s, 10m or 2h; the same command goes on.")
+    ] = None,
+    track: Annotated[bool, typer.Option("--track", help="Write OUT/tensorboard too.")] = False,
 ) -> None:
     """Train a model of the catalog.
 
-    The state lies in OUT.training until the last epoch is done; the same command goes on from there.
+    OUT holds the state until the last epoch is done, and the same command goes on from there; then the model, the best
+    model in OUT/best if samples are held out, and OUT/metrics.jsonl. All processes of torchrun train one model:
+    torchrun --nproc-per-node 4 --no-python verigrad train ...
     """
     from verigrad import catalog
-    from verigrad.cli.progress import progress
-    from verigrad.data.load import load_data
-    from verigrad.models.loading import check_classifier, save_checkpoint
+    from verigrad.cli.training import Job, run
+    from verigrad.data.augment import Augment
     from verigrad.training.recipe import Recipe
-    from verigrad.training.trainer import initialised
-    from verigrad.training.trainer import train as run_training
 
-    if out.exists():
-        raise BadInput(f"{str(out)!r} is there already. Choose another folder for --out, or remove it.")
     recipe = Recipe(
         epochs=epochs,
         batch=batch,
         optimiser=optimiser,
         lr=lr,
         schedule=catalog.build("schedule", schedule),
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        clip=clip,
+        mean_weights=mean_weights,
+        precision=precision,
+        channels_last=channels_last,
+        augment=Augment(crop=crop, flip=flip, cutout=cutout, fill=fill),
         validation=validation,
         seed=seed,
     )
-    loss = catalog.build("objective", objective)
-    images = load_data(data, "train", n=n)
-    _, channels, _, size = images.x.shape
-    model = catalog.complete(model, in_channels=channels, classes=images.classes, size=size)
-    classifier = initialised(lambda: catalog.build("model", model), seed).eval()
-    check_classifier(classifier, images.x, images.y)
-    state = out.with_name(f"{out.name}.training")
-    with progress("train", epochs * -(-(len(images) - validation) // batch)) as advance:
-        told = _told(advance)
-        trained = run_training(classifier, images.x, images.y, loss, recipe, progress=told, checkpoint=state)
-    save_checkpoint(model, classifier, out)
-    state.unlink(missing_ok=True)
-    typer.echo(_written(trained.history[-1]))
-    typer.echo(f"model: {out}")
+    run(
+        Job(
+            model=model,
+            data=data,
+            n=n,
+            out=out,
+            method=_method(objective, algorithm),
+            recipe=recipe,
+            watch=watch,
+            device=device,
+            save_every=_seconds("--save-every", save_every),
+            time_limit=None if time_limit is None else _seconds("--time-limit", time_limit),
+            track=track,
+        )
+    )
 
 
-def _told(advance: Advance) -> Callable[[Progress], None]:
-    seen = 0
+def _method(objective: str | None, algorithm: str | None) -> Any:
+    from verigrad import catalog
 
-    def told(now: Progress) -> None:
-        nonlocal seen
-        advance(now.step - seen, note=_written(now.epoch) if now.epoch else "")
-        seen = now.step
+    if algorithm is None:
+        return catalog.build("objective", objective or "natural")
+    if objective is not None:
+        raise BadInput("--objective and --algorithm exclude each other. Leave one out.")
+    return catalog.build("algorithm", algorithm)
 
-    return told
 
-
-def _written(epoch: Epoch) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in epoch.parts.items()]
-    if epoch.validation is not None:
-        parts.append(f"validation accuracy {epoch.validation:.4f}")
-    return f"epoch {epoch.number}: {', '.join(parts)}"
+def _seconds(option: str, text: str) -> float:
+    """A length of time: 90, 90s, 10m or 2h."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise BadInput(f"{option} must be a length of time such as 90s, 10m or 2h. Got {text!r}.")
+    return seconds

@@ -7,35 +7,53 @@ each step inside a fork, and is afterwards what it was before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from verigrad.core.classifier import predict
 from verigrad.core.errors import BadInput
-from verigrad.core.seeds import derive_seed, seeded
-from verigrad.training.checkpoint import Checkpoint, Epoch, training_identity
-from verigrad.training.objectives.base import Objective
+from verigrad.core.seeds import derive_seed
+from verigrad.training.checkpoint import Checkpoint, Epoch, Position
+from verigrad.training.clock import Clock
+from verigrad.training.distributed import ALONE, Processes
+from verigrad.training.epochs import Report, prepared
+from verigrad.training.identity import training_identity
 from verigrad.training.recipe import Recipe
+from verigrad.training.running import Method
+from verigrad.training.watching import Watch
 
 
 class Progress(NamedTuple):
-    """Sent after every step: steps done of steps to do, and the last epoch that is complete."""
+    """Sent after every step.
+
+    step, steps: steps done of steps to do. epoch: the last one that is complete. so_far: gives the means of the parts
+    in the epoch after it; to be asked before the next step, it waits for the device.
+    """
 
     step: int
     steps: int
     epoch: Epoch | None
+    so_far: Callable[[], dict[str, float]]
 
 
 class Trained(NamedTuple):
-    """history: one entry for each epoch. validation_ids: int64, which samples were held out."""
+    """What came of a training.
+
+    history: one entry for each epoch. validation_ids: int64, which samples were held out. best_epoch: the best on these
+    by `watching.is_best`, and best: the weights and buffers of then; None and empty if none are held out. steps:
+    batches done. stopped: whether the time limit ended it.
+    """
 
     history: tuple[Epoch, ...]
     validation_ids: Tensor
+    best_epoch: int | None
+    best: dict[str, Tensor]
+    steps: int
+    stopped: bool
 
 
 def initialised(make: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -52,122 +70,78 @@ def train(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    objective: Objective,
+    method: Method,
     recipe: Recipe,
     *,
     progress: Callable[[Progress], None] | None = None,
+    epoch_done: Callable[[Report], None] | None = None,
     checkpoint: str | Path | None = None,
+    save_every: float | None = None,
+    time_limit: float | None = None,
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
-    """Trains a model in place and leaves it in eval mode, with the weights of the last epoch.
+    """Trains a model in place and leaves it in eval mode, with the last weights, or their mean if the recipe has one.
 
     Args:
-        model: on the device where it is trained.
+        model: on the device where it is trained. The data are moved there, as uint8 where that loses nothing.
         x, y: (N, C, H, W) in [0, 1] and (N,): training data alone. `recipe.validation` of them are held out.
-        objective: the loss.
+        method: an objective (a loss), or an algorithm (steps of its own). One with the attribute `needs_float32` is not
+            run under autocast.
         recipe: the numbers.
         progress: called after every step.
+        epoch_done: called after every epoch, before its state is written; after a kill perhaps twice for one epoch.
         checkpoint: a file that is written after each epoch. If it exists the training goes on from there.
+        save_every: seconds after which it is written between epochs too; None for never.
+        time_limit: seconds after which the training stops between two steps, written; None for no limit.
+        watch: a quick attack after each epoch, on samples held out where there are any.
+        processes: who takes part (`distributed.joined`); each gets the same arguments.
 
     Raises:
-        BadInput: more samples to hold out than there are; a checkpoint of another training, naming the difference; a
-            loss that is not finite.
+        BadInput: more samples to hold out than there are; a batch that the processes cannot share; a checkpoint that is
+            damaged, or of another training, naming the difference; a loss that is not finite.
     """
-    if recipe.validation >= len(x):
-        raise BadInput(f"The 'validation' of {recipe.validation} samples leaves none of {len(x)} to train on.")
-    optimiser = recipe.make_optimiser(model)
-    history: list[Epoch] = []
-    saved = None
-    if checkpoint is not None:
-        saved = Checkpoint(Path(checkpoint), training_identity(model, x, y, objective, recipe))
-        history = saved.resume(model, optimiser)
-    held_out, ids = _split(len(x), recipe)
-    batches = -(-len(ids) // recipe.batch)
-    for epoch in range(len(history), recipe.epochs):
-        sums: dict[str, Tensor] = {}
-        for i, rows in enumerate(_order(ids, epoch, recipe)):
-            step = epoch * batches + i
-            _set_rate(optimiser, recipe, step / (recipe.epochs * batches))
-            parts = _step(model, optimiser, objective, x, y, rows, recipe.seed, step)
-            for name, value in parts.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value * len(rows)
+    _check(len(x), recipe, processes)
+    clock = Clock(save_every=save_every, time_limit=time_limit, processes=processes)
+    identity = training_identity(model, x, y, method, recipe, processes) if checkpoint is not None else {}
+    saved = Checkpoint(Path(checkpoint), identity, processes) if checkpoint is not None else None
+    run = prepared(model, x, y, method, recipe, processes, watch)
+    position = saved.resume(run.state) if saved is not None else Position()
+    stopped = False
+    while len(position.history) < recipe.epochs and not stopped:
+        for batch in run.batches(position):
+            run.advance(batch, position)
             if progress is not None:
-                progress(Progress(step + 1, recipe.epochs * batches, history[-1] if history else None))
-        history.append(_summary(model, x, y, held_out, sums, epoch, recipe, len(ids)))
-        if saved is not None:
-            saved.save(model, optimiser, history)
+                last = position.history[-1] if position.history else None
+                progress(Progress(position.steps, run.state.steps, last, partial(run.so_far, position)))
+            due = clock.due()
+            stopped = due.stop
+            if run.ends_epoch(position):
+                run.end_epoch(position, epoch_done)
+            elif due.save:
+                run.check(position)
+            else:
+                continue
+            if saved is not None:
+                saved.save(run.state, position)
+            clock.saved()
+            if stopped:
+                break
+    done = len(position.history) == recipe.epochs
+    if saved is not None and done:
+        saved.finish()
+    if run.state.mean is not None:
+        run.state.mean.keep()
     model.eval()
-    return Trained(tuple(history), held_out)
+    best = position.best_epoch, position.best
+    return Trained(tuple(position.history), run.held_out, *best, position.steps, stopped and not done)
 
 
-def _split(count: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Which samples are held out, and which are trained on; both in increasing order."""
-    order = torch.randperm(count, generator=_cpu_generator(recipe.seed, "validation"))
-    return order[: recipe.validation].sort().values, order[recipe.validation :].sort().values
-
-
-def _order(ids: Tensor, epoch: int, recipe: Recipe) -> tuple[Tensor, ...]:
-    order = torch.randperm(len(ids), generator=_cpu_generator(recipe.seed, "order", epoch))
-    return ids[order].split(recipe.batch)
-
-
-def _cpu_generator(*parts: object) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(*parts))
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = recipe.lr * recipe.schedule(done)
-
-
-def _step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    objective: Objective,
-    x: Tensor,
-    y: Tensor,
-    rows: Tensor,
-    seed: int,
-    step: int,
-) -> dict[str, Tensor]:
-    model.train()
-    with _own_randomness(x.device, derive_seed(seed, "step", step)):
-        generator = seeded(seed, f"train/{step}", rows.tolist(), device=x.device)
-        rows = rows.to(x.device)
-        loss = objective(model, x[rows], y[rows], generator=generator)
-        optimiser.zero_grad()
-        loss.total.backward()
-        optimiser.step()
-    return loss.parts
-
-
-@contextmanager
-def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-def _summary(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    held_out: Tensor,
-    sums: dict[str, Tensor],
-    epoch: int,
-    recipe: Recipe,
-    count: int,
-) -> Epoch:
-    parts = {name: float(value) / count for name, value in sums.items()}
-    for name, value in parts.items():
-        if not torch.isfinite(torch.tensor(value)):
-            raise BadInput(f"The {name} is {value} after epoch {epoch + 1}. Lower the 'lr' of {recipe.lr}.")
-    validation = None
-    if len(held_out):
-        rows = held_out.to(x.device)
-        right = predict(model, x[rows], batch=recipe.batch).argmax(1) == y[rows]
-        validation = float(right.float().mean())
-    return Epoch(epoch + 1, parts, validation)
+def _check(count: int, recipe: Recipe, processes: Processes) -> None:
+    if recipe.validation >= count:
+        raise BadInput(f"The 'validation' of {recipe.validation} samples leaves none of {count} to train on.")
+    if recipe.batch % processes.count or count - recipe.validation < processes.count:
+        raise BadInput(
+            f"{processes.count} processes cannot share {count - recipe.validation} samples in batches of "
+            f"{recipe.batch}. Give a 'batch' that {processes.count} divides."
+        )

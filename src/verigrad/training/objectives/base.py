@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from verigrad.core.errors import BadInput
 from verigrad.core.seeds import SampleGenerator
 
 
@@ -23,6 +24,12 @@ class Objective(Protocol):
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: SampleGenerator) -> Loss: ...
+
+
+def check_smoothing(name: str, smoothing: float) -> None:
+    """Refuses what is no share of a label: BadInput."""
+    if not 0 <= smoothing < 1:
+        raise BadInput(f"The 'smoothing' of {name} must be in [0, 1). Got {smoothing!r}. 0.1 is common.")
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
