@@ -20,7 +20,8 @@ def note(name: str, radii: Sequence[float], *, first: int = 0, **changed: Any) -
     """What one part of a certificate leaves, for the samples from `first` on."""
     count = len(radii)
     return {
-        "certificate": name,
+        "certificate": f"{name}:full=true",
+        "label": name,
         "norm": "l2",
         "subject": "model",
         "honesty": "sound",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -63,3 +64,16 @@ class Certificate(Protocol):
     def fits_data(self) -> bool: ...
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: SampleGenerator) -> Certified: ...
+
+
+@runtime_checkable
+class Long(Protocol):
+    """A certificate that takes long for each image: it says how many of them make a part of a run, and tells, each time
+    that it looks, how many are settled."""
+
+    @property
+    def part(self) -> int: ...
+
+    def watched(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: SampleGenerator, told: Callable[[int], None]
+    ) -> Certified: ...

@@ -1,168 +1,191 @@
-"""A classifier as a list of simple parts in float64, with scales folded into the linear maps beside them.
-
-Normalisation at the input and batch norm in evaluation are scales, x ↦ factor · x + shift channel by channel. A scale
-between linear maps is multiplied into them, so that a bound on a radius is in pixels of [0, 1], and not in units of
-the normalisation:
-
-    conv(W) then scale(f, s)   =  conv(f W) with bias f b + s
-    scale(f, s) then conv(W)   =  x + s / f, then conv(W f)          exact under zero padding, too
-"""
+"""A classifier as a list of simple parts in float64, with normalisation and batch norm folded (see `parts.py`)."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from verigrad.models.ode_block import ODEBlock
+from verigrad.certificates.calls import RESHAPES, monotone_call, scale_call, several_call
+from verigrad.certificates.modules import Place, module_part
+from verigrad.certificates.parts import Conv, Linear, Monotone, Part, Parts, Scale, Source, after, ahead, evaluate
+from verigrad.certificates.tracing import trace
+from verigrad.core.classifier import device_of
+from verigrad.core.errors import BadInput
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
-    """One step. `inputs` are places in the list of parts; `shape` is that of the output without the batch."""
-
-    name: str
-    inputs: tuple[int, ...]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Source(Part):
-    """The image."""
+# Rounding between a model and its parts in float64, in parts of the largest logit.
+SAME = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Linear(Part):
-    """x Wᵀ + b on the last of two axes."""
+def fold(model: nn.Module, image: Tensor) -> Parts:
+    """The parts of a model; the last one gives the logits.
 
-    weight: Tensor
-    bias: Tensor
+    Args:
+        image: (1, C, H, W), for the shapes. The model itself is not touched.
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Conv(Part):
-    """A convolution with zero padding; `size` is the height and width that it sees."""
-
-    weight: Tensor
-    bias: Tensor
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scale(Part):
-    """factor · x + shift, both of a shape that is spread over x."""
-
-    factor: Tensor
-    shift: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Monotone(Part):
-    """A map that is nondecreasing in each entry: an activation, a pooling, a choice of entries.
-
-    l2, linf: its Lipschitz constants.
+    Raises:
+        BadInput: naming the part of the model that is none of those in `parts.py`.
     """
-
-    function: Callable[[Tensor], Tensor]
-    l2: float
-    linf: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sum(Part):
-    """The sum of the inputs, entry by entry or spread."""
+    twin = exact(model)
+    graph, root, values = trace(twin, image.detach().double().to(device_of(twin)))
+    with torch.no_grad():
+        parts = _Folding(root, values).run(graph)
+        _check(parts, model, image)
+    return parts
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Join(Part):
-    """The inputs side by side along an axis of the batch."""
-
-    axis: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Normed(Part):
-    """Group norm: each group less its mean, over √(its variance + eps); times weight, plus bias."""
-
-    module: nn.GroupNorm
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Block(Part):
-    """An ODE block; `given` is the shape of its input without the batch."""
-
-    module: ODEBlock
-    given: tuple[int, ...]
-
-
-Parts = tuple[Part, ...]
-# A scale whose factor nears 0 stays a part of its own: shift / factor would be large and cancel.
-SMALLEST_FACTOR = 1e-4
+def _check(parts: Parts, model: nn.Module, image: Tensor) -> None:
+    """That the parts give the model's logits, for the image and its negative: code can do what torch.fx does not see,
+    such as changing a tensor in place that is used again."""
+    same = copy.deepcopy(model).double().eval()
+    for x in (image.double(), 1 - image.double()):
+        expected = same(x.to(device_of(same)).clone())
+        apart = (evaluate(parts, x.to(expected)) - expected).abs().max()
+        if bool(apart > SAME * expected.abs().max()):  # NaN is left to the certificate
+            raise BadInput(
+                f"The code of {type(model).__name__} cannot be followed: its steps do not give its logits. "
+                "Use a certificate that asks for logits alone, such as smoothing."
+            )
 
 
 def exact(model: nn.Module) -> nn.Module:
-    """A copy in float64 and eval mode."""
-    return copy.deepcopy(model).double().eval()
+    """A copy in float64 and eval mode, without gradients and without changes in place."""
+    twin = copy.deepcopy(model).double().eval().requires_grad_(False)
+    for module in twin.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return twin
 
 
-def after(before: Linear | Conv, factor: Tensor, shift: Tensor, name: str) -> Linear | Conv | None:
-    """The linear map followed by a scale; None where the scale is not one number for each output channel."""
-    f, s = _by_channel(factor, before), _by_channel(shift, before)
-    if f is None or s is None:
-        return None
-    weight = before.weight * f.reshape(-1, *[1] * (before.weight.dim() - 1))
-    return replace(before, weight=weight, bias=before.bias * f + s, name=f"{before.name}+{name}")
+class _Folding:
+    """One walk over a graph; `at` says which part gives the value of a node."""
+
+    def __init__(self, root: nn.Module, values: dict[fx.Node, Any]) -> None:
+        self.root = root
+        self.values = values
+        self.parts: list[Part] = []
+        self.at: dict[fx.Node, int] = {}
+        self.one = torch.ones((), dtype=torch.float64, device=device_of(root))
+
+    def run(self, graph: fx.Graph) -> Parts:
+        for node in graph.nodes:
+            if node.op == "placeholder" and not self.parts:
+                self._add(node, Source(name="image", inputs=(), shape=self._shape(node)))
+            elif node.op == "output":
+                return self._ending(node.args[0])
+            elif any(part in self.at for part in node.all_input_nodes) and not self._part(node):
+                self._refuse(node)
+        raise AssertionError("a graph ends with its output")
+
+    def _ending(self, last: Any) -> Parts:
+        if not isinstance(last, fx.Node) or last not in self.at or len(self._shape(last)) != 1:
+            raise BadInput("The model must give one tensor of logits (B, classes) that depends on the images.")
+        return tuple(self.parts[: self.at[last] + 1])
+
+    def _refuse(self, node: fx.Node) -> None:
+        kind = getattr(node.target, "__name__", str(node.target))
+        if node.op == "call_module":
+            kind = type(self.root.get_submodule(str(node.target))).__name__
+        raise BadInput(
+            f"No bound is known for {kind} ({_name(node)}). Known are linear layers, convolutions, batch norm, "
+            "increasing activations, pooling, sums and ODE blocks; use a certificate that asks for logits alone."
+        )
+
+    def _part(self, node: fx.Node) -> bool:
+        """Adds the part that a node is, if one is known. Nodes that do not depend on the image are constants."""
+        if not isinstance(self.values[node], Tensor):
+            return False
+        return self._module(node) if node.op == "call_module" else self._call(node)
+
+    def _module(self, node: fx.Node) -> bool:
+        module = self.root.get_submodule(str(node.target))
+        if len(node.all_input_nodes) != 1:
+            return False
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            return self._batch_norm(node, module)
+        part = module_part(module, self._place(node, node.all_input_nodes[0]))
+        if isinstance(module, nn.Flatten) and isinstance(part, Monotone):
+            self._reshaped(node, part)
+        elif part is not None:
+            self._add(node, self._with_scale(node, part) if isinstance(part, Linear | Conv) else part)
+        return part is not None
+
+    def _reshaped(self, node: fx.Node, part: Monotone) -> None:
+        """Adds a new shape for the same entries; a scale right before it comes after it, next to a linear map."""
+        whence, place = node.all_input_nodes[0], part.inputs[0]
+        before = self.parts[place]
+        if not isinstance(before, Scale) or len(whence.users) > 1:
+            self._add(node, part)
+            return
+        spread = self.one.expand(1, *before.shape)
+        factor, shift = (part.function(value * spread) for value in (before.factor, before.shift))
+        self.parts[place] = replace(part, inputs=before.inputs)
+        self._add(node, replace(before, inputs=(place,), shape=part.shape, factor=factor, shift=shift))
+
+    def _with_scale(self, node: fx.Node, part: Linear | Conv) -> Linear | Conv:
+        """A linear map; a scale right before it gives it its factor."""
+        whence = node.all_input_nodes[0]
+        before = self.parts[self.at[whence]]
+        groups = part.groups if isinstance(part, Conv) else 1
+        if isinstance(before, Scale) and len(whence.users) == 1 and (split := ahead(before, part.weight, groups)):
+            self.parts[self.at[whence]], weight = split
+            return replace(part, weight=weight)
+        return part
+
+    def _batch_norm(self, node: fx.Node, module: nn.BatchNorm1d | nn.BatchNorm2d) -> bool:
+        if module.running_mean is None or module.running_var is None:
+            return False
+        factor = (module.running_var + module.eps).rsqrt()
+        factor = factor if module.weight is None else factor * module.weight
+        shift = -module.running_mean * factor
+        shift = shift if module.bias is None else shift + module.bias
+        spread = (1, -1, *[1] * (len(self._shape(node)) - 1))
+        return self._scale(node, node.all_input_nodes[0], factor.reshape(spread), shift.reshape(spread))
+
+    def _scale(self, node: fx.Node, whence: fx.Node, factor: Tensor, shift: Tensor) -> bool:
+        """Adds a scale, or gives it to the linear map or the scale before it."""
+        place, shape = self.at[whence], self._shape(node)
+        before, alone = self.parts[place], len(whence.users) == 1
+        if before.shape != shape or not bool(torch.isfinite(factor).all()):
+            return False
+        if alone and isinstance(before, Linear | Conv) and (taken := after(before, factor, shift, _name(node))):
+            self.parts[place], self.at[node] = taken, place
+        elif alone and isinstance(before, Scale):
+            both = replace(before, factor=factor * before.factor, shift=factor * before.shift + shift)
+            self.parts[place], self.at[node] = both, place
+        else:
+            self._add(node, Scale(name=_name(node), inputs=(place,), shape=shape, factor=factor, shift=shift))
+        return True
+
+    def _call(self, node: fx.Node) -> bool:
+        """A function, or a method of a tensor."""
+        inputs = [part for part in node.all_input_nodes if part in self.at]
+        if len(inputs) > 1 or node.target is torch.cat:
+            part = several_call(node, self.at, self.parts, _name(node), self._shape(node))
+        else:
+            if scale := scale_call(node, inputs[0], self.values, self.one):
+                return self._scale(node, inputs[0], *scale)
+            part = monotone_call(node, self._place(node, inputs[0]), self.one) if node.args[0] is inputs[0] else None
+        if isinstance(part, Monotone) and node.target in RESHAPES:
+            self._reshaped(node, part)
+        elif part is not None:
+            self._add(node, part)
+        return part is not None
+
+    def _place(self, node: fx.Node, whence: fx.Node) -> Place:
+        place = self.at[whence]
+        return Place(_name(node), place, self.parts[place].shape, self._shape(node))
+
+    def _shape(self, node: fx.Node) -> tuple[int, ...]:
+        return tuple(self.values[node].shape[1:])
+
+    def _add(self, node: fx.Node, part: Part) -> None:
+        self.at[node] = len(self.parts)
+        self.parts.append(part)
 
 
-def ahead(scale: Scale, weight: Tensor, groups: int) -> tuple[Scale, Tensor] | None:
-    """A scale followed by a linear map: the shift that stays, and the weight that takes the factor."""
-    f = _by_channel(scale.factor, scale)
-    if f is None or bool((f.abs() < SMALLEST_FACTOR).any()) or scale.factor.dim() > len(scale.shape) + 1:
-        return None
-    # Group g of the output channels sees channels g·n to (g + 1)·n of the input.
-    columns = f.reshape(groups, 1, -1).expand(groups, len(weight) // groups, -1).reshape(len(weight), -1)
-    shift = scale.shift / scale.factor
-    left = replace(scale, factor=torch.ones_like(shift), shift=shift)
-    return left, weight * columns.reshape(*columns.shape, *[1] * (weight.dim() - 2))
-
-
-def merged(first: Scale, factor: Tensor, shift: Tensor) -> Scale:
-    """A scale followed by another one."""
-    return replace(first, factor=factor * first.factor, shift=factor * first.shift + shift)
-
-
-def _by_channel(value: Tensor, part: Part) -> Tensor | None:
-    """(channels,) where the value is one number for all, or for each entry of the first axis after the batch."""
-    channels = part.shape[0]
-    if value.numel() == 1:
-        return value.reshape(1).expand(channels)
-    aligned = [1] * (len(part.shape) + 1 - value.dim()) + list(value.shape)
-    if len(aligned) == len(part.shape) + 1 and aligned[1] == channels == value.numel():
-        return value.reshape(channels)
-    return None
-
-
-def pooling_norm(pool: Callable[[Tensor], Tensor], height: int, width: int) -> float:
-    """‖P‖₂ of an average pooling that is the same map along rows and along columns: ‖P_h‖₂ · ‖P_w‖₂.
-
-    Args:
-        pool: takes (1, C, H, W).
-    """
-    norms = []
-    for rows in (True, False):
-        size = height if rows else width
-        lines = torch.eye(size, dtype=torch.float64)
-        # A line along one axis, constant along the other, whose mean is the constant.
-        images = lines[:, None, :, None].expand(-1, 1, size, width) if rows else None
-        images = images if images is not None else lines[:, None, None, :].expand(-1, 1, height, size)
-        out = pool(images)
-        norms.append(float(torch.linalg.matrix_norm(out[:, 0, :, 0] if rows else out[:, 0, 0, :], 2)))
-    return math.prod(norms)
+def _name(node: fx.Node) -> str:
+    return str(node.target).removeprefix("0.") if node.op == "call_module" else node.name

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from verigrad import catalog
-from verigrad.certificates.base import Certificate, Certified
+from verigrad.certificates.base import Certificate, Certified, Long
 from verigrad.core.classifier import device_of
 from verigrad.core.errors import VerigradError
-from verigrad.core.seeds import seeded
+from verigrad.core.seeds import SampleGenerator, seeded
 from verigrad.ledger.store import Ledger
 
 # The kind of the notes in which a ledger keeps what was certified.
 NOTE = "certified"
+# Images in a part, unless the certificate says otherwise.
+PART = 20
 
 
 def certify(
@@ -27,7 +30,8 @@ def certify(
     ledger: Ledger,
     *,
     seed: int,
-    part: int = 20,
+    label: str | None = None,
+    part: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Certifies images part by part and notes each part as it ends; parts that the ledger holds are not run again.
@@ -37,8 +41,10 @@ def certify(
     Args:
         x, y: (N, C, H, W) in [0, 1] and (N,); their places are the samples' numbers.
         seed: of the run; each sample draws from a stream of its own, whatever its part.
-        part: images in a part.
-        progress: called with (images done, images in all), first with what the ledger already held.
+        label: how the certificate is called in reports; by its full spec where nothing is given.
+        part: images in a part; as many as the certificate wants by default, 20 if it does not say.
+        progress: called with (images done, images in all), first with what the ledger already held; within a part by
+            certificates that take long, also where no further image is done.
 
     Raises:
         VerigradError: a certificate gives a radius that is negative or not finite.
@@ -46,7 +52,8 @@ def certify(
     """
     spec = catalog.describe(certificate)
     known = ledger.notes(NOTE)
-    size = len(x) if certificate.fits_data else part
+    wanted = certificate.part if isinstance(certificate, Long) else PART
+    size = len(x) if certificate.fits_data else part or wanted
     parts = torch.arange(len(x)).split(size)
     names = [f"{spec}#{rows[0]}-{rows[-1]}" for rows in parts]
     done = sum(len(rows) for rows, name in zip(parts, names, strict=True) if name in known)
@@ -56,13 +63,33 @@ def certify(
         if name in known:
             continue
         device = device_of(model)
-        generator = seeded(seed, f"certify/{spec}", rows.tolist(), device=device)
-        found = certificate(model, x[rows].to(device), y[rows].to(device), generator=generator)
+        # By name alone: a batch size is part of the spec, and shall change no draw.
+        generator = seeded(seed, f"certify/{spec.partition(':')[0]}", rows.tolist(), device=device)
+        told = partial(_settled, progress, done, len(x))
+        found = _certified(certificate, model, x[rows].to(device), y[rows].to(device), generator, told)
         _check(spec, found)
-        ledger.put_note(NOTE, name, _noted(spec, certificate, rows, found))
+        ledger.put_note(NOTE, name, _noted(spec, label or spec, certificate, rows, found))
         done += len(rows)
         if progress is not None:
             progress(done, len(x))
+
+
+def _certified(
+    certificate: Certificate,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    generator: SampleGenerator,
+    told: Callable[[int], None],
+) -> Certified:
+    if isinstance(certificate, Long):
+        return certificate.watched(model, x, y, generator=generator, told=told)
+    return certificate(model, x, y, generator=generator)
+
+
+def _settled(progress: Callable[[int, int], None] | None, before: int, total: int, settled: int) -> None:
+    if progress is not None:
+        progress(before + settled, total)
 
 
 def _check(spec: str, found: Certified) -> None:
@@ -74,9 +101,10 @@ def _check(spec: str, found: Certified) -> None:
         )
 
 
-def _noted(spec: str, certificate: Certificate, rows: Tensor, found: Certified) -> dict[str, Any]:
+def _noted(spec: str, label: str, certificate: Certificate, rows: Tensor, found: Certified) -> dict[str, Any]:
     return {
         "certificate": spec,
+        "label": label,
         "norm": certificate.norm,
         "subject": certificate.subject,
         "honesty": str(found.honesty),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 
 from verigrad.core.errors import BadInput
 from verigrad.models.faults import told
 from verigrad.models.networks.antisymmetric import AntisymmetricConv2d
+from verigrad.models.networks.resnext import SmoothReLU
 from verigrad.models.normalised import Normalised
 from verigrad.models.ode_block import ODEBlock
 
-LEAVES = (ODEBlock, AntisymmetricConv2d)
+LEAVES = (ODEBlock, AntisymmetricConv2d, SmoothReLU)
 """Modules that are one step of the graph, besides those of torch.nn."""
 
 
@@ -48,15 +51,16 @@ class Seen(fx.Proxy):
         return len(self.value)
 
     def __iter__(self) -> Any:
-        return iter([self[index] for index in range(len(self.value))])
+        whole: Any = self
+        return iter([whole[index] for index in range(len(self))])
 
 
 def _values(arguments: Any) -> Any:
-    return fx.node.map_aggregate(arguments, lambda part: part.value if isinstance(part, Seen) else part)
+    return map_aggregate(arguments, lambda part: part.value if isinstance(part, Seen) else part)
 
 
 class Tracer(fx.Tracer):
-    """Records what a classifier does to one image, step by step, and the shape of each value.
+    """Records what a classifier does to one image, step by step, and each value.
 
     Args:
         image: (1, C, H, W).
@@ -65,31 +69,39 @@ class Tracer(fx.Tracer):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.image = image
-        self.shapes: dict[fx.Node, torch.Size] = {}
+        self.values: dict[fx.Node, Any] = {}
+        # While a step is computed for the image: torch.fx follows every call of a module, and must not then.
+        self.computing = False
 
     def proxy(self, node: fx.Node) -> Seen:
         return Seen(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        return type(m) in LEAVES or super().is_leaf_module(m, module_qualified_name)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self.computing:
+            return forward(*args, **kwargs)
         if isinstance(m, Normalised):
             return m.module((args[0] - m.mean) / m.std)
         return super().call_module(m, forward, args, kwargs)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
-        made = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        made: Any = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        self.computing = True
         made.value = self._value(kind, target, _values(args), _values(kwargs))
-        if isinstance(made.value, Tensor):
-            self.shapes[made.node] = made.value.shape
+        self.computing = False
+        self.values[made.node] = made.value
         return made
 
     def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
             return self.image
         if kind == "get_attr":
-            return constant(self.root, target)
+            return operator.attrgetter(target)(self.root)
         if kind == "call_module":
             return self.root.get_submodule(target)(*args, **kwargs)
         if kind == "call_method":
@@ -97,16 +109,8 @@ class Tracer(fx.Tracer):
         return target(*args, **kwargs) if kind == "call_function" else args[0]
 
 
-def constant(root: nn.Module, target: str) -> Tensor:
-    """The weight or buffer of that dotted name."""
-    found: Any = root
-    for name in target.split("."):
-        found = getattr(found, name)
-    return found
-
-
-def trace(model: nn.Module, image: Tensor) -> tuple[fx.Graph, nn.Module, dict[fx.Node, torch.Size]]:
-    """The graph of a model in eval mode, the module whose names it uses, and the shape of each node for one image.
+def trace(model: nn.Module, image: Tensor) -> tuple[fx.Graph, nn.Module, dict[fx.Node, Any]]:
+    """The graph of a model in eval mode, the module whose names it uses, and the value of each node for one image.
 
     Args:
         image: (1, C, H, W), of the dtype of the weights.
@@ -126,4 +130,6 @@ def trace(model: nn.Module, image: Tensor) -> tuple[fx.Graph, nn.Module, dict[fx
             f"The code of {type(model).__name__} cannot be followed step by step: {told(fault)} "
             "Use a certificate that asks for logits alone, such as smoothing."
         ) from fault
-    return graph, root, tracer.shapes
+    # Buffers and tensors made on the way get a node without a value.
+    weights = {node: operator.attrgetter(str(node.target))(root) for node in graph.nodes if node.op == "get_attr"}
+    return graph, root, tracer.values | weights

@@ -165,7 +165,9 @@ def _run(subject: Subject, ledger: Ledger, certificates: Mapping[str, Any], atta
     for spec, one in certificates.items():
         with progress("certify", len(rows)) as advance:
             told = follow(advance, note=spec)
-            run_certificate(one, subject.model, subject.x, subject.y, ledger, seed=subject.seed, progress=told)
+            run_certificate(
+                one, subject.model, subject.x, subject.y, ledger, seed=subject.seed, label=spec, progress=told
+            )
     with progress("check", len(attacks) * len(right)) as advance:
         for spec, tool in attacks.items():
             told = follow(advance, note=spec)

@@ -34,13 +34,15 @@ class Contradiction(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One certificate on all samples. `radius` by sample; `facts` are means over its parts, by their images.
+    """One certificate on all samples: its full spec, and as it was written. `radius` is by sample; `facts` are means
+    over its parts, by their images.
 
     contradictions: the nearest witness of each sample whose radius it contradicts; `compared`: the samples with a
     radius for which some witness is known. Both are None where the certificate is not about the model attacked.
     """
 
     certificate: str
+    label: str
     subject: str
     honesty: str
     alpha: float | None
@@ -52,10 +54,6 @@ class Row:
     backwards: int
     contradictions: tuple[Contradiction, ...] | None
     compared: int | None
-
-    @property
-    def label(self) -> str:
-        return self.certificate.partition(":")[0]
 
     @property
     def certified(self) -> int:
@@ -131,6 +129,7 @@ def _row(spec: str, parts: Sequence[Mapping[str, Any]], witnessed: Sequence[Witn
     comparable = first["subject"] == MODEL
     return Row(
         certificate=spec,
+        label=first["label"],
         subject=first["subject"],
         honesty=first["honesty"],
         alpha=first["alpha"],
@@ -168,6 +167,7 @@ def as_dict(found: Certificates) -> dict[str, Any]:
         "certificates": [
             {
                 "certificate": row.certificate,
+                "label": row.label,
                 "honesty": row.honesty,
                 "subject": row.subject,
                 "alpha": row.alpha,

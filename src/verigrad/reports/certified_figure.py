@@ -51,7 +51,7 @@ def certified_figure(found: Certificates, width: float, name: str) -> Markup:
     for place, one in enumerate(found.rows):
         ends = sorted(radius for radius in one.radius.values() if radius > 0)
         steps = [(0.0, one.share(0.0)), *((r, one.share(math.nextafter(r, math.inf))) for r in ends)]
-        told = f"{one.certificate}: {percent(one.share(0.0), found.n)} certified, mean radius {quantity(one.mean)}"
+        told = f"{one.label}: {percent(one.share(0.0), found.n)} certified, mean radius {quantity(one.mean)}"
         parts.append(row([_stairs(frame, steps, _look(place, one))], hover=told, look="mark"))
     title = f"Certified accuracy against radius in {NAMES[found.norm]}"
     told = "; ".join(f"{one.label}: mean radius {quantity(one.mean)}" for one in found.rows)

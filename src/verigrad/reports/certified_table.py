@@ -20,7 +20,7 @@ def certified_table(found: Certificates) -> RenderableType:
         table.add_column(name, justify="right")
     for row in found.rows:
         table.add_row(
-            Text(row.certificate),
+            Text(row.label),
             row.honesty,
             percent(row.share(0.0), found.n),
             percent(row.abstained / found.n, found.n),
