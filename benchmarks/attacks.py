@@ -1,16 +1,19 @@
-"""What an attack costs beyond the passes that it cannot do without.
+"""What an attack costs and what it leaves standing, beside other libraries' attacks with the same parameters.
 
-The floor is the bare cost of `steps` forwards with an input gradient (`autograd.grad`, weights frozen) on the whole
-batch. Attack and floor run in turn, five times or more; each figure is the median of the rounds' ratios of process CPU
-seconds on one thread, so that other work on the machine does not enter. Two classifiers:
+The floor is the bare cost of a forward with an input gradient (`autograd.grad`, weights frozen) on the whole batch,
+measured just before and just after each attack; `× floor` is an attack's process CPU seconds on one thread over those of
+as many such passes as it has steps, the median over the rounds, so that other work on the machine hardly enters. Round i
+has seed i. Passes are counted at the model, for every library alike. `left` is the robust accuracy that each seed leaves:
+adversarial images are judged here, by one forward pass, and count if they are inside the threat.
 
-- *none breaks*: a small residual network on 3×32×32 with random weights, labelled by its own predictions, eps so small
-  that no prediction changes. Every sample goes through every step: what is above 1 is overhead, and the final pass.
-- *brittle*: a conv net trained on the digits, at an eps where nearly everything breaks. What is below 1 was saved by
-  taking broken samples out of the batch.
+The classifiers are those of `attacks_models.py`, the other libraries' attacks those of `attack_peers.py`, which says how
+to install them; without them their rows are left out.
 
-    python benchmarks/attacks.py            writes attacks.json and attacks.md beside this file
-    python benchmarks/attacks.py --quick    one round, nothing written
+    python benchmarks/attacks.py --cifar10 DIR      writes attacks.json and attacks.md beside this file
+    python benchmarks/attacks.py                    without the classifier that is trained on CIFAR-10
+    python benchmarks/attacks.py --quick            one round, nothing written
+    python benchmarks/attacks.py --weights DIR      trained weights are kept there, and taken from there
+    python benchmarks/attacks.py --only ensemble    the questions whose name holds this; the others stay as they are
 """
 
 from __future__ import annotations
@@ -20,190 +23,258 @@ import json
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from attack_peers import (
+    Counted,
+    Libraries,
+    Run,
+    boundary,
+    carlini_wagner_l2,
+    load_libraries,
+    pgd_linf,
+    standard_ensemble,
+)
+from attacks_models import Subject, cifar_subject, digits_subject, random_subject
 from rich.console import Console
 from rich.progress import track
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from verigrad.attacks.base import Attack
-from verigrad.attacks.carlini_wagner import CarliniWagnerLinf
+from verigrad.attacks.boundary import Boundary
+from verigrad.attacks.carlini_wagner_l2 import CarliniWagnerL2
+from verigrad.attacks.changes import BFloat16
+from verigrad.attacks.ensemble import StandardEnsemble
 from verigrad.attacks.pgd import PGD
-from verigrad.attacks.spsa import SPSA
+from verigrad.attacks.solver_aware import OnTwin
 from verigrad.core.seeds import seeded
 from verigrad.core.threat import L2, Linf, Threat
 
-BATCH = 100
+HERE = Path(__file__)
+BATCH = 50
+# Passes of the floor before each attack, and after it.
+SAMPLE = 6
 
 
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(width, width, 3, padding=1)
-        self.two = nn.Conv2d(width, width, 3, padding=1)
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One row. `passes` of the floor is what the attack's steps cost at least; 0 where it has no gradient steps."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.two(F.relu(self.one(F.relu(x))))
-
-
-def residual_net() -> nn.Module:
-    """Three blocks of 48 channels at half resolution, 0.13 million weights."""
-    torch.manual_seed(0)
-    blocks = [Residual(48) for _ in range(3)]
-    return nn.Sequential(
-        nn.Conv2d(3, 48, 3, stride=2, padding=1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10)
-    ).eval()
-
-
-def digits_net() -> tuple[nn.Module, Tensor, Tensor]:
-    """A conv net trained on the digits, and the first 100 test images that it classifies correctly."""
-    flat, target = load_digits(return_X_y=True)
-    torch.manual_seed(0)
-    order = torch.randperm(len(flat))
-    x = torch.tensor(flat, dtype=torch.float32).reshape(-1, 1, 8, 8)[order] / 16
-    y = torch.tensor(target)[order]
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(64 * 64, 10),
-    )  # fmt: skip
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(6):
-        for rows in torch.randperm(1200).split(50):
-            adam.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()
-            adam.step()
-    model.eval()
-    x, y = x[1200:], y[1200:]
-    right = (model(x).argmax(1) == y).nonzero().squeeze(1)[:BATCH]
-    return model, x[right], y[right]
-
-
-def floor(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> None:
-    for _ in range(steps):
-        seen = x.detach().requires_grad_(True)
-        torch.autograd.grad(F.cross_entropy(model(seen), y, reduction="sum"), seen)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-@dataclass(frozen=True)
-class Row:
     question: str
+    subject: str
     attack: str
-    threat: str
-    floor_passes: int
-    floor_seconds: float
-    ratio: float
-    low: float
-    high: float
+    library: str
+    run: Run
+    passes: int = 0
+    rounds: int = 3
+    images: int = BATCH
+    minimal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Passes are a sample's mean, over the rounds; `left` and `distance` (median, mean in L2) have one entry a seed."""
+
+    question: str
+    subject: str
+    attack: str
+    library: str
+    images: int
+    ratios: list[float]
+    seconds: float
     forwards: float
     backwards: float
-    robust: float
+    left: list[float]
+    median: list[float]
+    mean: list[float]
 
 
-@dataclass(frozen=True)
-class Trial:
-    question: str
-    name: str
-    attack: Attack
-    threat: Threat
-    passes: int
+def ours(attack: Attack, threat: type[Threat] = Linf, eps: float | None = None) -> Run:
+    def run(model: nn.Module, x: Tensor, y: Tensor, radius: float, seed: int) -> Tensor:
+        allowed = L2(eps=eps or radius) if threat is L2 else Linf(eps=eps or radius)
+        return attack(model, x, y, allowed, generator=seeded(seed, "benchmark", range(len(x)))).x_adv
+
+    return run
 
 
-def measure(trial: Trial, model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> Row:
-    def attack():
-        return trial.attack(model, x, y, trial.threat, generator=seeded(0, "benchmark", range(len(x))))
+def trials(libraries: Libraries) -> list[Trial]:
+    """Every question, ours first, then whichever of the peers' rows can be run."""
 
-    got = attack()
-    bare, ratios = [], []
-    for _ in range(rounds):
-        before = seconds(lambda: floor(model, x, y, trial.passes))
-        ours = seconds(attack)
-        after = seconds(lambda: floor(model, x, y, trial.passes))
-        bare.append((before + after) / 2)
-        ratios.append(ours / bare[-1])
+    def peers(runs: dict[str, Run], like: Trial, rounds: int) -> list[Trial]:
+        return [
+            Trial(**vars(like) | {"library": name, "run": run, "rounds": rounds})
+            for name, run in runs.items()
+            if name in libraries.found
+        ]
+
+    def pgd(question: str, subject: str, steps: int, eps: float, rounds: int, peer_rounds: int) -> list[Trial]:
+        size = 2.5 * eps / steps
+        one = Trial(
+            question=question, subject=subject, attack=f"PGD-{steps}", library="verigrad",
+            run=ours(PGD(steps=steps, step_size=size)), passes=steps, rounds=rounds,
+        )  # fmt: skip
+        return [one, *peers(pgd_linf(steps, size), one, peer_rounds)]
+
+    def minimal(question: str, subject: str, name: str, run: Run, runs: dict[str, Run], **more: int) -> list[Trial]:
+        one = Trial(question=question, subject=subject, attack=name, library="verigrad", run=run, minimal=True, **more)
+        return [one, *peers(runs, one, one.rounds)]
+
+    def ensemble(subject: str, images: int) -> list[Trial]:
+        run = ours(StandardEnsemble())
+        one = Trial(
+            question="standard ensemble", subject=subject, attack="100 steps, 9 targets, 5000 queries",
+            library="verigrad", run=run, images=images,
+        )  # fmt: skip
+        return [one, *peers(standard_ensemble(), one, one.rounds)]
+
+    wide, eps = 1e3, 8 / 255
+    walk = 1000
+    bf16 = Trial(
+        question="gradients in bfloat16", subject="brittle", attack="PGD-20, bf16", library="verigrad",
+        run=ours(OnTwin(attack=PGD(steps=20), change=BFloat16())), passes=20,
+    )  # fmt: skip
+    cw = CarliniWagnerL2(steps=100, search_steps=1, constant=1.0)
+    return [
+        *pgd("none breaks", "random", 20, 1e-6, 7, 2),
+        *pgd("brittle", "brittle", 20, eps, 3, 3),
+        *pgd("brittle, many steps", "brittle", 100, eps, 3, 1),
+        *pgd("trained against attacks", "digits", 20, 0.2, 3, 3),
+        bf16,
+        *minimal(
+            "CW-L2", "brittle", "100 steps, c = 1", ours(cw, L2, wide), carlini_wagner_l2(100, 1.0), passes=100, rounds=1
+        ),
+        *minimal(
+            "Boundary", "digits", f"foolbox's queries after {walk} steps", ours(Boundary(queries=walk), L2, wide),
+            boundary(walk),
+        ),
+        *ensemble("digits", BATCH),
+        *ensemble("brittle", 20),
+    ]  # fmt: skip
+
+
+def floor(model: nn.Module, x: Tensor, y: Tensor, passes: int) -> float:
+    """CPU seconds of one pass."""
+    start = time.process_time()
+    for _ in range(passes):
+        seen = x.detach().requires_grad_(True)
+        torch.autograd.grad(F.cross_entropy(model(seen), y, reduction="sum"), seen)
+    return (time.process_time() - start) / passes
+
+
+def measure(trial: Trial, subject: Subject) -> Row:
+    x, y = subject.x[: trial.images], subject.y[: trial.images]
+    threat = L2(eps=1e3) if trial.minimal else Linf(eps=subject.eps)
+    ratios, spent, forwards, backwards, left, lengths = [], [], [], [], [], []
+    for seed in range(trial.rounds):
+        counted = Counted(subject.model).eval()
+        before = floor(subject.model, x, y, SAMPLE) if trial.passes else 0.0
+        start = time.process_time()
+        x_adv = trial.run(counted, x, y, subject.eps, seed).detach()
+        spent.append(time.process_time() - start)
+        after = floor(subject.model, x, y, SAMPLE) if trial.passes else 0.0
+        if trial.passes:
+            ratios.append(spent[-1] / (trial.passes * (before + after) / 2))
+        forwards.append(counted.forwards / len(x))
+        backwards.append(counted.backwards / len(x))
+        with torch.no_grad():
+            broken = (subject.model(x_adv).argmax(1) != y) & threat.contains(x_adv, x)
+        left.append(1 - broken.double().mean().item())
+        lengths.append((x_adv - x)[broken].double().flatten(1).norm(dim=1))
     return Row(
         question=trial.question,
-        attack=trial.name,
-        threat=str(trial.threat),
-        floor_passes=trial.passes,
-        floor_seconds=round(statistics.median(bare), 4),
-        ratio=round(statistics.median(ratios), 3),
-        low=round(min(ratios), 3),
-        high=round(max(ratios), 3),
-        forwards=round(got.forwards.double().mean().item(), 2),
-        backwards=round(got.backwards.double().mean().item(), 2),
-        robust=round(1 - got.broken.double().mean().item(), 3),
+        subject=trial.subject,
+        attack=trial.attack,
+        library=trial.library,
+        images=len(x),
+        ratios=[round(ratio, 3) for ratio in ratios],
+        seconds=round(statistics.median(spent), 3),
+        forwards=round(statistics.mean(forwards), 1),
+        backwards=round(statistics.mean(backwards), 1),
+        left=[round(share, 3) for share in left],
+        median=[round(length.median().item(), 4) for length in lengths] if trial.minimal else [],
+        mean=[round(length.mean().item(), 4) for length in lengths] if trial.minimal else [],
     )
-
-
-def trials() -> list[Trial]:
-    small, wide = Linf(eps=1e-6), Linf(eps=0.2)
-    return [
-        Trial("none breaks", "PGD-20", PGD(steps=20), small, 20),
-        Trial("none breaks", "PGD-20, margin", PGD(steps=20, score="margin"), small, 20),
-        Trial("none breaks", "PGD-20", PGD(steps=20), L2(eps=1e-5), 20),
-        Trial("brittle", "PGD-20", PGD(steps=20), wide, 20),
-        Trial("brittle", "PGD-100", PGD(steps=100), wide, 100),
-        Trial("brittle", "PGD-20", PGD(steps=20), L2(eps=1.5), 20),
-        Trial("brittle", "CW-Linf", CarliniWagnerLinf(), wide, 100),
-        Trial("brittle", "SPSA, 20 steps of 32", SPSA(), wide, 660),
-        Trial("brittle", "PGD-20, last iterate", PGD(steps=20, keep="last"), wide, 20),
-    ]
 
 
 def table(rows: list[Row]) -> str:
     head = (
-        "| classifier | attack | threat | × floor (lowest to highest) | floor, CPU s | forwards | backwards | left |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| question | classifier | attack | library | × floor (lowest to highest) | CPU s | forwards | backwards "
+        "| left, by seed | L2, median and mean |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
     )
     return head + "".join(
-        f"| {r.question} | {r.attack} | {r.threat} | {r.ratio:.3f} ({r.low:.3f} to {r.high:.3f}) | "
-        f"{r.floor_passes} passes, {r.floor_seconds:.3f} | {r.forwards:g} | {r.backwards:g} | {r.robust:.0%} |\n"
+        f"| {r.question} | {r.subject}, n = {r.images} | {r.attack} | {r.library} | {_ratio(r.ratios)} | {r.seconds:g} "
+        f"| {r.forwards:g} | {r.backwards:g} | {', '.join(f'{share:.0%}' for share in r.left)} "
+        f"| {', '.join(f'{a:g} and {b:g}' for a, b in zip(r.median, r.mean, strict=True))} |\n"
         for r in rows
     )
 
 
+def _ratio(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})" if ratios else ""
+
+
+def subjects(needed: set[str], cifar10: Path | None, weights: Path | None) -> dict[str, Subject]:
+    makers: dict[str, Callable[[], Subject]] = {
+        "random": lambda: random_subject(BATCH),
+        "digits": lambda: digits_subject(weights, BATCH),
+    }
+    if cifar10 is not None:
+        makers["brittle"] = lambda: cifar_subject(cifar10, weights, BATCH)
+    return {name: make() for name, make in makers.items() if name in needed}
+
+
+def equal_queries(trial: Trial, rows: list[Row]) -> Trial:
+    """Boundary is given as many queries as foolbox took, so it runs after it."""
+    took = [row.forwards for row in rows if row.question == "Boundary" and row.library == "foolbox"]
+    return Trial(**vars(trial) | {"run": ours(Boundary(queries=round(took[0])), L2, 1e3)}) if took else trial
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--cifar10", type=Path)
+    options.add_argument("--weights", type=Path)
+    options.add_argument("--only", default="")
     options.add_argument("--quick", action="store_true")
     given = options.parse_args()
     torch.set_num_threads(1)
-    random_net = residual_net()
-    for weight in random_net.parameters():
-        weight.requires_grad_(False)
-    noise = torch.rand(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    trained, x, y = digits_net()
-    for weight in trained.parameters():
-        weight.requires_grad_(False)
-    subjects = {"none breaks": (random_net, noise, random_net(noise).argmax(1)), "brittle": (trained, x, y)}
-    rounds = 1 if given.quick else given.rounds
-    console = Console(stderr=True)
-    rows = []
-    for trial in track(trials(), "attacks", console=console):
-        model, images, labels = subjects[trial.question]
-        rows.append(measure(trial, model, images, labels, rounds))
-    print(table(rows))
+    warnings.filterwarnings("ignore")  # those of other libraries
+    libraries = load_libraries()
+    wanted = [trial for trial in trials(libraries) if given.only in trial.question]
+    wanted.sort(key=lambda trial: (trial.question == "Boundary") * (trial.library == "verigrad"))
+    known = subjects({trial.subject for trial in wanted}, given.cifar10, given.weights)
+    rows: list[Row] = []
+    for trial in track(wanted, "attacks", console=Console(stderr=True)):
+        if trial.subject in known:
+            trial = equal_queries(trial, rows) if trial.question == "Boundary" else trial
+            trial = Trial(**vars(trial) | {"rounds": 1}) if given.quick else trial
+            rows.append(measure(trial, known[trial.subject]))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
     if not given.quick:
-        here = Path(__file__)
-        setting = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "rounds": rounds}
-        record = {**setting, "rows": [asdict(row) for row in rows]}
-        here.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-        intro = (
-            "# The cost of an attack\n\nWritten by `python benchmarks/attacks.py`, which says what is measured. "
-            f"Process CPU seconds, one thread, batch {BATCH}, torch {torch.__version__}, median of {rounds} rounds.\n\n"
-        )
-        here.with_suffix(".md").write_text(intro + table(rows))
+        write(rows, libraries, cifar10=given.cifar10 is not None)
+
+
+def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
+    file = HERE.with_suffix(".json")
+    kept = json.loads(file.read_text())["rows"] if file.is_file() else []
+    fresh = {row.question for row in rows}
+    rows = [Row(**row) for row in kept if "library" in row and row["question"] not in fresh] + rows
+    order = list(dict.fromkeys(trial.question for trial in trials(libraries)))
+    rows.sort(key=lambda row: (order.index(row.question), row.subject, row.library != "verigrad", row.library))
+    setting = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "libraries": libraries.found}
+    file.write_text(json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    versions = ", ".join(f"{name} {version}" for name, version in libraries.found.items()) or "no other library"
+    absent = "".join(f"Left out: {name} ({why}).\n" for name, why in libraries.missing.items())
+    absent += "" if cifar10 else "Left out: the classifier trained on CIFAR-10, since no --cifar10 was given.\n"
+    intro = (
+        "# The cost of an attack, and what it leaves\n\nWritten by `python benchmarks/attacks.py --cifar10 DIR`, which says "
+        f"what is measured. Process CPU seconds, one thread, torch {torch.__version__}; {versions}.\n{absent}\n"
+    )
+    HERE.with_suffix(".md").write_text(intro + table(rows))
 
 
 if __name__ == "__main__":

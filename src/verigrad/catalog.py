@@ -377,6 +377,12 @@ TABLE: tuple[Entry, ...] = (
         ("rescaled", "attacks.changes:Rescaled", "", "the logits are divided by their own size"),
         ("float64", "attacks.changes:Float64", "", "the model computes in double precision"),
         (
+            "bf16",
+            "attacks.changes:BFloat16",
+            "",
+            "gradients in bfloat16; every success is confirmed in the model's precision",
+        ),
+        (
             "identity-backward",
             "attacks.changes:IdentityBackward",
             "Athalye et al. 2018, BPDA",
@@ -398,6 +404,51 @@ TABLE: tuple[Entry, ...] = (
             "Madry et al. 2018",
             "cross-entropy on images perturbed by an attack",
         ),
+        (
+            "fgsm-adversarial",
+            "training.objectives.fgsm_adversarial:FGSMAdversarial",
+            "Wong et al. 2020",
+            "cross-entropy on images perturbed by one large step from a random start",
+        ),
+        (
+            "gaussian-noise",
+            "training.objectives.noise:GaussianNoise",
+            "Cohen et al. 2019",
+            "cross-entropy on images with normal noise",
+        ),
+        (
+            "trades",
+            "training.objectives.trades:TRADES",
+            "Zhang et al. 2019",
+            "cross-entropy, and the divergence between clean and perturbed predictions",
+        ),
+        (
+            "gradient-penalty",
+            "training.objectives.gradient_penalty:GradientPenalty",
+            "Finlay & Oberman 2021",
+            "cross-entropy, and the size of its gradient by the image, by finite differences",
+        ),
+    ),
+    *_table(
+        "algorithm",
+        (
+            "free",
+            "training.algorithms.free:Free",
+            "Shafahi et al. 2019",
+            "each batch replayed, and one backward pass moves weights and images",
+        ),
+        (
+            "yopo",
+            "training.algorithms.yopo:YOPO",
+            "Zhang et al. 2019",
+            "images climb through the first layer alone between full passes",
+        ),
+        (
+            "successive-approximations",
+            "training.algorithms.successive_approximations:SuccessiveApproximations",
+            "optimal-control paper, Algorithm 1",
+            "each layer maximises its Hamiltonian with the norm of its weight at most 1",
+        ),
     ),
     *_table(
         "schedule",
@@ -407,6 +458,45 @@ TABLE: tuple[Entry, ...] = (
             "training.schedule:OneCycle",
             "Smith & Topin 2018",
             "the learning rate rises once and falls once",
+        ),
+    ),
+    *_table(
+        "certificate",
+        (
+            "interval",
+            "certificates.interval:Interval",
+            "Gowal et al. 2018",
+            "sound, Linf, 31 forwards: a box of images carried through the network, layer by layer",
+        ),
+        (
+            "spectral",
+            "certificates.spectral:Spectral",
+            "Tsuzuku et al. 2018",
+            "sound, L2 or Linf, 2 forwards: margin over the product of layer norms; ODE blocks by their steps",
+        ),
+        (
+            "smoothing",
+            "certificates.smoothing:Smoothing",
+            "Cohen et al. 2019",
+            "probabilistic, L2, n0 + n forwards or, at given radii, far fewer: the vote under Gaussian noise",
+        ),
+        (
+            "l-bound",
+            "certificates.lipschitz:LBound",
+            "Finlay & Oberman 2021",
+            "estimate, Linf, L2 or L1, 6 gradients: the loss's gap over its Lipschitz constant, from extreme values",
+        ),
+        (
+            "omega-bound",
+            "certificates.modulus:OmegaBound",
+            "Finlay & Oberman 2021",
+            "estimate, Linf, L2 or L1, 36 forwards, 19 gradients: gap, gradient and largest error of the linear model",
+        ),
+        (
+            "clever",
+            "certificates.clever:Clever",
+            "Weng et al. 2018",
+            "estimate, Linf, L2 or L1, 400 gradients a class: the gap over a Lipschitz constant of the image's own",
         ),
     ),
 )

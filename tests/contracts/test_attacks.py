@@ -157,6 +157,7 @@ CASES = (
     ),
     Case(spec="on-twin:attack=pgd,change=rescaled", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     Case(spec="on-twin:attack=pgd,change=identity-backward", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
+    Case(spec="on-twin:attack=pgd,change=bf16", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     # The twin is a copy, or asks several times in one pass: the passes counted are the twin's own.
     Case(spec="on-twin:attack=pgd,change=float64", reach=((Linf, EXACT),), counted=False),
     Case(spec="on-twin:attack=pgd,change=noise-averaged", reach=((Linf, EXACT),), counted=False),

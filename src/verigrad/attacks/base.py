@@ -58,14 +58,16 @@ class Attack(Protocol):
 class Steered(nn.Module):
     """A classifier that is judged by `model` and climbed along the gradient of `twin`.
 
-    `same_forward` says that both give the same logits (only the backward differs), which saves one pass a step.
+    `same_forward` says that both give the same logits (only the backward differs), which saves one pass a step. `near`
+    says that they are the same but for rounding: `model` is then asked only about the samples that err on `twin`.
     """
 
-    def __init__(self, model: nn.Module, twin: nn.Module, *, same_forward: bool) -> None:
+    def __init__(self, model: nn.Module, twin: nn.Module, *, same_forward: bool, near: bool = False) -> None:
         super().__init__()
         self.model = model
         self.twin = twin
         self.same_forward = same_forward
+        self.near = near
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
@@ -103,6 +105,7 @@ class _Parts:
     judge: nn.Module
     climb: nn.Module
     same_forward: bool
+    near: bool
 
 
 class Probe:
@@ -115,7 +118,8 @@ class Probe:
 
     def __init__(self, model: nn.Module, y: Tensor) -> None:
         steered = isinstance(model, Steered)
-        self._parts = _Parts(model.model, model.twin, model.same_forward) if steered else _Parts(model, model, True)
+        given = (model.model, model.twin, model.same_forward, model.near) if steered else (model, model, True, False)
+        self._parts = _Parts(*given)
         self.y = y
         self.coupled = batch_coupled(model)
         self.forwards = torch.zeros(len(y), dtype=torch.int64, device=y.device)
@@ -163,15 +167,27 @@ class Probe:
         logits, value, gradient = (t.detach() for t in (logits, value, gradient))
         if self.coupled:
             logits, value, gradient = (self._own(t, rows) for t in (logits, value, gradient))
-        finite = torch.isfinite(gradient).flatten(1).all(1)
+        top = gradient.flatten(1).abs().amax(1)  # one NaN or infinity makes it so
+        finite = torch.isfinite(top)
         self._mark(rows, ~finite, Status.NON_FINITE_GRADIENT)
-        self._mark(rows, (gradient == 0).flatten(1).all(1), Status.ZERO_GRADIENT)
-        gradient = torch.where(finite.reshape(-1, *[1] * (gradient.dim() - 1)), gradient, 0.0)
+        self._mark(rows, top == 0, Status.ZERO_GRADIENT)
+        gradient = torch.where(_column(finite), gradient, 0.0)
         if precision != x.dtype:
-            top = gradient.abs().flatten(1).amax(1).clamp(min=torch.finfo(precision).tiny)
-            gradient = (gradient / top.reshape(-1, *[1] * (gradient.dim() - 1))).to(x.dtype)  # its direction is kept
-        logits = self._note(logits, rows) if self._parts.same_forward else self.logits(x, rows)
-        return Ascent(logits, gradient, value)
+            top = torch.where(finite, top, 0.0).clamp(min=torch.finfo(precision).tiny)
+            gradient = (gradient / _column(top)).to(x.dtype)  # its direction is kept
+        return Ascent(self._judged(logits, x, rows), gradient, value)
+
+    def _judged(self, logits: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+        """The model's logits at x[rows], given those of the twin."""
+        if self._parts.same_forward:
+            return self._note(logits, rows)
+        if not self._parts.near:
+            return self.logits(x, rows)
+        doubtful = (logits.argmax(1) != self._own(self.y, rows)) | ~torch.isfinite(logits).all(1)
+        if self.coupled and bool(doubtful.any()):
+            return self.logits(x, rows)
+        places = doubtful.nonzero().squeeze(1)
+        return logits.index_copy(0, places, self.logits(x, rows[places]).to(logits.dtype)) if len(places) else logits
 
     def wrong(self, logits: Tensor, rows: Tensor) -> Tensor:
         """(R,) bool. A prediction that is not finite is an error of the model, never a success of the attack."""
@@ -206,6 +222,11 @@ class Probe:
     def _mark(self, rows: Tensor, happened: Tensor, code: Status) -> None:
         """The gravest status stays: logits that are not finite outlive a later gradient that is not."""
         self.status[rows] = torch.maximum(self.status[rows], happened * int(code))
+
+
+def _column(t: Tensor) -> Tensor:
+    """(R,) -> (R, 1, 1, 1)."""
+    return t.reshape(-1, 1, 1, 1)
 
 
 def _gradient(value: Tensor, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Changes of one thing in a classifier, for an attack to be built on: its twin has the same weights.
 
 A change is a frozen dataclass called with a classifier; it returns the twin and leaves the classifier untouched.
-`same_forward` says that the twin predicts the same classes, so that one pass serves both. Changes of the solver are in
-`solver_aware.py`.
+`same_forward` says that the twin predicts the same classes, so that one pass serves both; `near`, where a change has
+it, that the twin's logits are the classifier's but for rounding. Changes of the solver are in `solver_aware.py`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,32 @@ class _Float64(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x.double())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BFloat16:
+    """Forward and backward under torch's autocast to bfloat16: convolutions and products in 16 bits, sums in 32.
+
+    It saves time where the processor or the accelerator computes in bfloat16. The logits are those of the classifier
+    but for rounding, so an attack asks the classifier itself only about the samples that err here: every success is
+    confirmed in the classifier's own precision.
+    """
+
+    same_forward: ClassVar[bool] = False
+    near: ClassVar[bool] = True
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        return _BFloat16(model)
+
+
+class _BFloat16(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.module(x).to(x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class OnTwin:
             climb = self.change(model)
             # A carried forward pass is torchdiffeq's own up to rounding only, so the model is asked for its logits.
             same = self.change.same_forward and not isinstance(climb, Carrying)
-            steered = Steered(model, climb, same_forward=same)
+            steered = Steered(model, climb, same_forward=same, near=getattr(self.change, "near", False))
             return self.attack(steered, x, y, threat, generator=generator)
 
 

@@ -38,7 +38,7 @@ def listing(
     from rich.text import Text
 
     console = Console()
-    for one in catalog.KINDS if kind is None else (_kind(kind),):
+    for one in catalog.KINDS if kind is None else _kinds(kind):
         facts = FACTS if one == "attack" else ()
         table = Table(title=f"{one}s", title_justify="left", title_style="bold", box=None, show_header=bool(facts))
         for column in ("name", *facts):
@@ -59,12 +59,13 @@ def _facts(entry: Entry) -> tuple[str, str, str]:
     return norms or OF_PARTS, "\n".join(entry.knowledge) or OF_PARTS, entry.form
 
 
-def _kind(text: str) -> str:
+def _kinds(text: str) -> tuple[str, ...]:
+    """What is shown under a name: with the objectives the algorithms too, as the other ways of training."""
     known = {f"{kind}s": kind for kind in catalog.KINDS}
     wanted = text.lower().removesuffix("s") + "s"
     if wanted not in known:
         raise BadInput(f"verigrad list knows {', '.join(known)}. Got {text!r}.")
-    return known[wanted]
+    return ("objective", "algorithm") if wanted == "objectives" else (known[wanted],)
 
 
 def _written(setting: Setting) -> str:

@@ -14,10 +14,12 @@ from verigrad import __version__
 from verigrad.cli.attack import attack
 from verigrad.cli.audit import audit
 from verigrad.cli.certify import certify
+from verigrad.cli.data import app as data
 from verigrad.cli.demo import demo
 from verigrad.cli.inspect import inspect
 from verigrad.cli.listing import listing
 from verigrad.cli.report import report
+from verigrad.cli.reproduce import reproduce
 from verigrad.cli.train import train
 from verigrad.cli.verify import command as verify
 from verigrad.core.errors import VerigradError
@@ -26,7 +28,7 @@ from verigrad.ledger.errors import LedgerError
 BAD_INPUT = 2
 INTERRUPTED = 130
 # What keeps its state in a folder, and whether only where --out names one.
-RESUMED = {"audit": False, "demo": False, "train": False, "attack": True, "certify": False}
+RESUMED = {"audit": False, "demo": False, "train": False, "attack": True, "certify": False, "reproduce": False}
 
 app = typer.Typer(
     name="verigrad",
@@ -43,6 +45,8 @@ app.command("report")(report)
 app.command("attack")(attack)
 app.command("certify")(certify)
 app.command("train")(train)
+app.command("reproduce")(reproduce)
+app.add_typer(data, name="data")
 app.command("list")(listing)
 
 

@@ -1,0 +1,141 @@
+"""The sizes at which the tables and figures of the natural-robustness paper are redone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verigrad.core.threat import Linf
+from verigrad.papers.workshop import Net, Trial, Workshop
+
+# How far an accuracy may lie from what is printed, in points.
+BAND = 5.0
+HALVES = ("MNIST", "CIFAR-10")
+MODELS = ("ResNet50", "neural ODE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """One scale of what the paper does on MNIST, or on CIFAR-10.
+
+    Args:
+        data: with images in place of the paper's where `told` says so.
+        train, n: images to train on (None: all) and to attack; `walked`: to attack by Boundary.
+        epochs, batch, lr, schedule: of Adam.
+        models: specs by the paper's names.
+        steps: of PGD; `diverse`: of DI²-FGSM; `queries`: of Boundary.
+        told: what differs from the paper.
+    """
+
+    data: str
+    train: int | None
+    n: int
+    walked: int
+    epochs: int
+    batch: int
+    lr: float
+    schedule: str
+    models: Mapping[str, str]
+    steps: int
+    diverse: int
+    queries: int
+    told: str
+
+    def net(self, name: str) -> Net:
+        return Net(
+            model=self.models[name],
+            data=self.data,
+            n=self.train,
+            epochs=self.epochs,
+            batch=self.batch,
+            lr=self.lr,
+            optimiser="adam",
+            schedule=self.schedule,
+        )
+
+    def trial(self, workshop: Workshop, name: str, eps: float, *, walked: bool = False) -> Trial:
+        return workshop.trial(self.net(name), Linf(eps=eps), n=self.walked if walked else self.n)
+
+    def strongest(self) -> tuple[str, ...]:
+        """The attacks of which the best counts: one step, the margin with the grid frozen, and with the grid."""
+        inner = f"pgd(steps={max(self.steps, 2)},score=margin)"
+        return "fgsm", f"on-twin:attack={inner},change=frozen-grid", f"pgd:steps={self.steps},score=margin"
+
+
+def half(scale: str, name: str) -> Half:
+    """The setting of one scale for MNIST or CIFAR-10."""
+    return {"smoke": _smoke, "cpu": _cpu, "gpu": _gpu, "paper": _paper}[scale](name)
+
+
+def _smoke(name: str) -> Half:
+    ode = {"MNIST": "neural-ode-mnist", "CIFAR-10": "neural-ode-cifar"}[name]
+    return Half(
+        data="digits",
+        train=100,
+        n=10,
+        walked=3,
+        epochs=1,
+        batch=100,
+        lr=1e-3,
+        schedule="steps",
+        models={"ResNet50": "resnet50:channels=4", "neural ODE": f"{ode}:channels=8,halvings=0,t1=10"},
+        steps=2,
+        diverse=2,
+        queries=12,
+        told=f"digits 8×8 in place of {name}, 100 training images, one epoch: this only shows that it runs",
+    )
+
+
+def _cpu(name: str) -> Half:
+    ode = {"MNIST": "neural-ode-mnist", "CIFAR-10": "neural-ode-cifar"}[name]
+    data = {"MNIST": "mnist", "CIFAR-10": "cifar10"}[name]
+    return Half(
+        data=data,
+        train=2000,
+        n=100,
+        walked=20,
+        epochs=6,
+        batch=32,
+        lr=3e-3,
+        schedule="one-cycle",
+        models={"ResNet50": "resnet50:channels=4", "neural ODE": f"{ode}:channels=16"},
+        steps=40,
+        diverse=10,
+        queries=1000,
+        told="2,000 training images, 6 epochs at 0.003, 16 channels (ResNet50: 4), n = 100 (Boundary: 20), seed 0",
+    )
+
+
+def _gpu(name: str) -> Half:
+    return _full(name, epochs=20, n=1000, told="20 epochs, n = 1,000 (Boundary: 100), seed 0")
+
+
+def _paper(name: str) -> Half:
+    return _full(name, epochs={"MNIST": 100, "CIFAR-10": 200}[name], n=10000, told="the paper's own settings")
+
+
+def _full(name: str, *, epochs: int, n: int, told: str) -> Half:
+    mnist = name == "MNIST"
+    return Half(
+        data="mnist" if mnist else "cifar10",
+        train=None,
+        n=n,
+        walked=n // 10,
+        epochs=epochs,
+        batch=32,
+        lr=1e-3 if mnist else 1e-4,
+        schedule=f"steps:at={_halvings(epochs)},factor=0.5",
+        models={
+            "ResNet50": "resnet50:in_channels=1" if mnist else "resnet50",
+            "neural ODE": "neural-ode-mnist" if mnist else "neural-ode-cifar",
+        },
+        steps=40,
+        diverse=20,
+        queries=1000,
+        told=told,
+    )
+
+
+def _halvings(epochs: int) -> str:
+    """Every 50 epochs, as table A1 has it."""
+    return f"({','.join(f'{50 * k / epochs:g}' for k in range(1, (epochs - 1) // 50 + 1))})"
