@@ -54,6 +54,12 @@ ROUNDS = {"large": 3, "medium": 3, "small": 15, "one": 60}
 TARGETS = {"large": 1.10, "medium": 1.10, "small": 1.20}
 """What a solve of ours with frozen steps may cost over the floor; the medium shape is held to that of the large."""
 
+FASTER = {"large": 2.2, "medium": 2.2, "small": 2.5}
+"""How many times faster than torchdiffeq, both with its end of the interval."""
+
+MEMORY = 0.45
+"""What of torchdiffeq's extra memory, on the large state."""
+
 AIMED = ("ours, end on t1", "ours, torchdiffeq's end")
 PEERS = ("torchdiffeq", "torchode")
 LARGE = (
@@ -369,6 +375,25 @@ def flatness(rows: dict[str, float]) -> str:
     return text
 
 
+def against_torchdiffeq(case: str, rows: dict[str, Any]) -> list[str]:
+    """How many times faster the same solve is here, and whether that is what was aimed at."""
+    if "torchdiffeq" not in rows:
+        return []
+    factor = rows["torchdiffeq"]["ratio_to_floor"] / rows["ours, torchdiffeq's end"]["ratio_to_floor"]
+    goal = FASTER.get(case)
+    verdict = "" if goal is None else f" (at least {goal} × aimed at: {'met' if factor >= goal else 'missed'})"
+    return [f"With the same end of the interval {factor:.1f} × faster than torchdiffeq{verdict}.", ""]
+
+
+def memory_against_torchdiffeq(memories: dict[str, dict[str, float]]) -> str:
+    """What the same solve takes of torchdiffeq's extra memory, at each tolerance."""
+    known = {tol: rows for tol, rows in memories.items() if "torchdiffeq" in rows}
+    shares = {tol: rows["ours, torchdiffeq's end"] / rows["torchdiffeq"] for tol, rows in known.items()}
+    verdict = "met" if max(shares.values(), default=1.0) <= MEMORY else "missed"
+    told = " and ".join(f"{share:.2f} at tolerance {tol}" for tol, share in shares.items())
+    return f"Of torchdiffeq's extra memory: {told} (at most {MEMORY} aimed at: {verdict})."
+
+
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     lines = ["# Solvers: cost against the bare field and the peers", ""]
@@ -389,13 +414,15 @@ def table(results: dict[str, Any]) -> str:
             numbers = f"{r['evaluations']} | {r['forward_ms']:.1f} | {r['backward_ms']:.1f} | {r['ratio_to_floor']:.2f}"
             own = r.get("ratio_to_own_floor", r["ratio_to_floor"] * rows["floor"]["evaluations"] / r["evaluations"])
             lines.append(f"| {name} | {numbers} | {verdict} | {own:.2f} |")
-        lines.append("")
+        lines += ["", *against_torchdiffeq(case, rows)]
     for title, rows in results.items():
         if not isinstance(rows, dict) or title in ("times", "measured"):
             continue
         lines += [f"## {title}", "", _circumstances(results, title), ""]
         if "by batch" in title:
             lines += [flatness(rows), ""]
+        if "memory" in title:
+            lines += [memory_against_torchdiffeq(rows), ""]
         lines += ["| | |", "| --- | --: |"]
         flat = {f"{a}, {b}": c for a, v in rows.items() for b, c in v.items()} if "memory" in title else rows
         lines += [f"| {name} | {value:.3g} |" for name, value in flat.items()] + [""]

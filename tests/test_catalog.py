@@ -27,6 +27,12 @@ REQUIRED = {
     "l2": "l2:eps=1",
     "l0": "l0:pixels=3,bounds=(-1,1)",
     "adversarial": "adversarial:threat=l2(eps=0.5),attack=pgd(steps=3)",
+    "fgsm-adversarial": "fgsm-adversarial:threat=linf(eps=8/255)",
+    "gaussian-noise": "gaussian-noise:sigma=0.25",
+    "trades": "trades:threat=linf(eps=0.031),beta=1",
+    "free": "free:threat=linf(eps=8/255),replays=4",
+    "yopo": "yopo:threat=linf(eps=8/255),passes=3",
+    "smoothing": "smoothing:sigma=0.25,radii=(0.25,0.5)",
     "steps": "steps:at=(150/350,300/350)",
     "transfer": 'transfer:attack=pgd(steps=3),source="controls:hard_linear"',
     "other-tolerance": "other-tolerance:tol=1e-3",
@@ -34,7 +40,7 @@ REQUIRED = {
     "nearest-of": "nearest-of:attacks=(smallest-eps(rounds=3))",
     "sonet": "sonet:channels=4,in_channels=1,blocks=1-1-1-1",
 }
-DATACLASSES = ("threat", "attack", "change", "objective", "algorithm", "schedule")
+DATACLASSES = ("threat", "attack", "change", "objective", "algorithm", "schedule", "certificate")
 
 
 def spec_of(entry: Entry) -> str:
@@ -120,7 +126,7 @@ def test_equal_numbers_have_equal_text() -> None:
     [
         ("attack", "pdg", ["no attack 'pdg'", "Did you mean 'pgd'?", "fgsm"]),
         ("atack", "pgd", ["no kind 'atack'", "Did you mean 'attack'?"]),
-        ("algorithm", "free", ["no algorithm 'free'"]),
+        ("algorithm", "fre", ["no algorithm 'fre'", "Did you mean 'free'?"]),
         ("attack", "pgd:step=3", ["no key 'step'", "Did you mean 'steps'?", "keep, random_start"]),
         ("attack", "pgd:steps=many", ["'steps' of pgd", "a whole number", "Got many", "keep, random_start"]),
         ("attack", "pgd:steps=1.5", ["a whole number", "Got 1.5"]),

@@ -1,13 +1,16 @@
-"""What the commands are tried on: a linear model outside the package, and an archive."""
+"""What the commands are tried on: models outside the package, with their weights and data."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from goods import HONEST, SMALL, write
 from shell import MODEL, Shell
 
 
@@ -31,3 +34,23 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     yield folder
     os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory of a user: own models, weights and data."""
+    folder = tmp_path_factory.mktemp("shop")
+    write(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+    sys.modules.pop("nets", None)
+
+
+@pytest.fixture
+def audited(verigrad: Shell, shop: Path, tmp_path: Path) -> Path:
+    """A finished audit, fresh for each test."""
+    if not (shop / "kept").exists():
+        assert verigrad(*HONEST, *SMALL, "--out", "kept").code == 0
+    return Path(shutil.copytree("kept", tmp_path / "kept"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from verigrad.certificates.noisy_votes import NoisyVotes
 from verigrad.ledger.store import Ledger
 
 LINEAR = '''
@@ -117,6 +118,51 @@ def test_a_sound_certificate_that_is_contradicted_exits_with_6(verigrad, workpla
     assert "fault of verigrad" in said.out
 
 
+SMOOTHING = ("--certificate", "smoothing:sigma=0.25,n=600,n0=40")
+
+
+def test_smoothing_is_below_the_distance_and_is_not_contradicted_by_errors_of_the_model(verigrad, workplace) -> None:
+    out = workplace / "smooth"
+    said = verigrad(*CERTIFY, *SMOOTHING, "--out", out)
+    assert said.code == 0, said.err
+    told = numbers(out)
+    (row,) = told["certificates"]
+    assert (row["honesty"], row["alpha"], row["subject"]) == ("probabilistic", 0.001, "smoothed model")
+    # A plane smoothed is the same plane: its distance without the box, since noise leaves the box.
+    data = np.load(workplace / "own.npz")
+    lead = data["x"].astype(np.float64).reshape(-1, 16) @ np.tile([1.0, 1.0, -1.0, -1.0], 4)
+    away = np.where((lead > 0) == (data["y"] == 1), np.abs(lead) / 4, 0)
+    got = np.array(row["radius"])
+    assert (got <= away + 1e-6).all()
+    assert np.corrcoef(got, np.minimum(away, 0.5))[0, 1] > 0.9
+    assert row["contradictions"] is None
+    # The attack on the model that is smoothed is drawn above it.
+    assert told["attacks"]
+    assert "errors of the model do not contradict it" in said.out
+
+
+def test_smoothing_that_was_killed_goes_on_and_ends_with_the_same(verigrad, workplace: Path, monkeypatch) -> None:
+    whole, cut = workplace / "whole", workplace / "cut"
+    assert verigrad(*CERTIFY, *SMOOTHING, "--check", "none", "--out", whole).code == 0
+    more, calls = NoisyVotes.more, []
+
+    def killed(self, rows, draws):
+        calls.append(draws)
+        if len(calls) == 60:
+            raise KeyboardInterrupt
+        return more(self, rows, draws)
+
+    monkeypatch.setattr(NoisyVotes, "more", killed)
+    assert verigrad(*CERTIFY, *SMOOTHING, "--check", "none", "--out", cut).code not in (0, 2)
+    with Ledger.read(cut / "ledger.sqlite") as ledger:
+        held = len(ledger.notes("certified"))
+    assert 0 < held < len(numbers(whole)["certificates"][0]["radius"])
+    assert not (cut / "certificates.json").exists()
+    monkeypatch.setattr(NoisyVotes, "more", more)
+    assert verigrad(*CERTIFY, *SMOOTHING, "--check", "none", "--out", cut).code == 0
+    assert numbers(cut) == numbers(whole)
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -125,6 +171,12 @@ def test_a_sound_certificate_that_is_contradicted_exits_with_6(verigrad, workpla
         (("--certificate", "interval spectral:norm=l2"), "cannot be compared"),
         (("--certificate", "interval", "--check", "pgd:steps=3"), "smallest-eps:attack=pgd(steps=3)"),
         (("--certificate", "interval", "--check", "ddn"), "made for L2"),
+        (("--certificate", "smoothing"), "needs a value for sigma"),
+        (("--certificate", "smoothing:sigma=0"), "'sigma' of smoothing must be a positive number"),
+        (("--certificate", "smoothing:sigma=0.25,alpha=1.5"), "'alpha' of smoothing must lie in (0, 1)"),
+        (("--certificate", "smoothing:sigma=0.25,norm=linf"), "no key 'norm'"),
+        (("--certificate", "smoothing:sigma=0.25,radii=(0,2)"), "can never certify the radius 2.0"),
+        (("--certificate", "smoothing:sigma=0.25 interval"), "cannot be compared"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(verigrad, workplace: Path, words, part: str) -> None:

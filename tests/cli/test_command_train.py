@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -11,6 +15,9 @@ import pytest
 from shell import files
 
 import verigrad as face
+from verigrad import catalog
+from verigrad.cli import training
+from verigrad.cli.listing import parameters
 from verigrad.models.loading import weights_hash
 
 COMMON = ("train", "--model", "small-conv:channels=4", "--data", "digits", "--n", 200, "--batch", 50, "--epochs", 2)
@@ -55,7 +62,8 @@ def test_the_same_command_gives_the_same_weights(verigrad, tmp_path: Path) -> No
         ({"--time-limit": "soon"}, "--time-limit must be a length of time such as 90s, 10m or 2h. Got 'soon'"),
         ({"--time-limit": "-3m"}, "Got '-3m'"),
         ({"--crop": "-1"}, "must not be negative"),
-        ({"--watch": "linf:eps=0.1"}, "--watch needs samples held out"),
+        ({"--watch": "linf"}, "The threat must read linf:EPS"),
+        ({"--objective": "natural:smoothing=1"}, "must be in [0, 1)"),
         ({"--device": "abacus"}, "--device must be cpu or cuda. Got 'abacus'"),
     ],
 )
@@ -127,6 +135,170 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(verigrad, tmp_path: Pat
     assert "is there already" in verigrad(*command).error
 
 
+def test_every_way_of_training_is_one_option(verigrad, tmp_path: Path) -> None:
+    shown = verigrad("train", "--help").out
+    assert "verigrad list objectives" in " ".join(shown.split())
+    listed = verigrad("list", "objectives").out
+    common = ("train", "--model", "small-conv:channels=2", "--data", "digits", "--n", 20, "--batch", 20, "--epochs", 1)
+    values = {"threat": "linf(eps=0.1)", "sigma": "0.25"}
+    for entry in (*catalog.entries("objective"), *catalog.entries("algorithm")):
+        assert f"\n {entry.name} " in listed
+        assert entry.paper in listed
+        needed = [setting.name for setting in parameters(entry) if setting.default is None]
+        spec = f"{entry.name}:{','.join(f'{name}={values[name]}' for name in needed)}".rstrip(":")
+        said = verigrad(*common, f"--{entry.kind}", spec, "--out", tmp_path / entry.name)
+        assert said.code == 0, (spec, said.err)
+        watched = "threat" in needed
+        assert ("under a quick attack, on samples of the training," in said.out) == watched
+        assert (metrics(tmp_path / entry.name)[0]["robust"] is not None) == watched
+
+
+@pytest.mark.parametrize("last", ["model.safetensors", "model.json", "training.safetensors"])
+def test_a_run_that_is_stopped_while_it_puts_its_model_there_ends_the_same(
+    verigrad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """Before the weights, before the description, or before the state goes."""
+    command = (*COMMON, "--validation", 20, "--out")
+    assert verigrad(*command, tmp_path / "whole").code == 0
+
+    def stopped(kind: str):
+        plain = getattr(training.os if kind == "replace" else Path, kind)
+
+        def stop(path: Path, *rest: object, **named: object) -> None:
+            if Path(str(rest[0] if rest else path)).name == last:
+                raise KeyboardInterrupt
+            plain(path, *rest, **named)
+
+        return stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "os", types.SimpleNamespace(replace=stopped("replace")))
+        patched.setattr(Path, "unlink", stopped("unlink"))
+        assert verigrad(*command, tmp_path / "parts").code == 130
+    assert (tmp_path / "parts" / "training.safetensors").exists()
+    assert verigrad(*command, tmp_path / "parts").code == 0
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    one, other = (weights_hash(face.load_model(str(tmp_path / name))) for name in ("whole", "parts"))
+    assert one == other
+
+
+def test_a_damaged_state_is_refused_and_the_line_says_how_to_go_on(verigrad, tmp_path: Path) -> None:
+    command = (*COMMON, "--out", tmp_path / "m")
+    state, before = tmp_path / "m" / "training.safetensors", tmp_path / "m" / "training.safetensors.previous"
+    for _ in range(6):
+        verigrad(*command, "--time-limit", "0.001s")
+    state.write_bytes(state.read_bytes()[:-7])
+    assert f"The last good one is {before}, after step 5: mv {before} {state} goes on" in verigrad(*command).error
+    before.rename(state)
+    assert verigrad(*command).code == 0
+    assert verigrad(*COMMON, "--out", tmp_path / "whole").code == 0
+    one, other = (weights_hash(face.load_model(str(tmp_path / name))) for name in ("whole", "m"))
+    assert one == other
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill -9")
+def test_kill_9_at_any_moment_and_the_same_command_end_with_the_same_bits(verigrad, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, *map(str, FULL), "--save-every", "0.001s", "--out"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    killed = int(done.stdout.split()[-1])
+    assert killed > 3
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    for inside in ("", "best"):
+        one, other = (weights_hash(face.load_model(str(tmp_path / name / inside))) for name in ("whole", "parts"))
+        assert one == other
+    whole, parts = metrics(tmp_path / "whole"), metrics(tmp_path / "parts")
+    for line in (*whole, *parts):
+        line.pop("seconds")
+    assert whole == parts
+
+
+# One whole run, and then lives of the command, each killed at some moment after it has saved anew, until one ends.
+KILLED = """
+import os, random, signal, sys, time
+import torch
+from verigrad.cli.main import main
+torch.set_num_threads(1)
+assert main([*sys.argv[1:], "whole"]) == 0  # and all is imported before the forks
+chance, state, killed, complete = random.Random(0), "parts/training.safetensors", 0, False
+
+def saved():
+    try:
+        return os.stat(state).st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+while not complete:
+    before, child = saved(), os.fork()
+    if not child:
+        os._exit(main([*sys.argv[1:], "parts"]))
+    ended = 0
+    while saved() == before and not ended:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.001)
+    if not ended:
+        time.sleep(chance.uniform(0.0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        ended, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, -signal.SIGKILL), code
+    killed += code != 0
+    complete = os.path.exists("parts/model.json") and not os.path.exists(state)
+print("killed", killed)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of torchrun in /proc")
+def test_a_rank_that_is_killed_under_torchrun_is_restarted_and_the_command_goes_on(tmp_path: Path) -> None:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
+    words = (
+        *COMMON[:-1],
+        40,
+        "--algorithm",
+        "free:threat=linf(eps=0.1),replays=2",
+        "--validation",
+        50,
+        "--watch",
+        "none",
+    )
+    script = str(Path(sys.executable).with_name("verigrad"))
+    command = [sys.executable, *launch, "--no-python", script, *map(str, words), "--save-every", "0.001s", "--out"]
+    done = subprocess.run([*command, "whole"], cwd=tmp_path, timeout=900, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    running = subprocess.Popen([*command, "parts"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "parts" / "training.safetensors.previous").exists():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    os.kill(worker(running.pid, rank=1), signal.SIGKILL)
+    told = running.communicate(timeout=900)[1]
+    assert running.returncode == 0, told
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    one, other = (weights_hash(face.load_model(str(tmp_path / name))) for name in ("whole", "parts"))
+    assert one == other
+    whole, parts = metrics(tmp_path / "whole"), metrics(tmp_path / "parts")
+    assert [line["train"] for line in whole] == [line["train"] for line in parts]
+    assert len(parts) == 40
+
+
+def worker(launcher: int, rank: int) -> int:
+    """The process of this rank that torchrun has started."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            ours = f"\0RANK={rank}\0" in f"\0{(folder / 'environ').read_text()}"
+        except (OSError, UnicodeDecodeError):
+            continue
+        if parent == launcher and ours:
+            return int(folder.name)
+    raise AssertionError("There is no such process.")
+
+
 def test_a_collapse_is_told_at_once(verigrad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from verigrad.training import epochs
     from verigrad.training.watching import Accuracies
@@ -143,6 +315,21 @@ def test_without_tensorboard_one_line_says_what_to_install(verigrad, tmp_path: P
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert "pip install 'verigrad[track]'" in verigrad(*COMMON, "--track", "--out", tmp_path / "m").error
     assert files(tmp_path) == set()
+
+
+def test_what_tensorboard_is_told_can_be_read_back(verigrad, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    command = (*COMMON, "--track", "--validation", 40, "--watch", "linf:0.1", "--out", tmp_path / "m")
+    for _ in range(6):  # past the first of two epochs, of four steps each
+        assert verigrad(*command, "--time-limit", "0.001s").code == 0
+    assert verigrad(*command).code == 0
+    read = events.EventAccumulator(str(tmp_path / "m" / "tensorboard"))
+    read.Reload()
+    kept = metrics(tmp_path / "m")
+    for name, key in (("validation/clean", "validation"), ("validation/robust", "robust"), ("lr", "lr")):
+        assert [event.step for event in read.Scalars(name)] == [1, 2]
+        assert [event.value for event in read.Scalars(name)] == pytest.approx([line[key] for line in kept])
+    assert {"train/cross_entropy", "train/accuracy", "seconds"} <= set(read.Tags()["scalars"])
 
 
 def test_with_tensorboard_every_number_is_told(verigrad, tmp_path: Path, monkeypatch) -> None:

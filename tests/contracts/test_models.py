@@ -6,6 +6,7 @@ made to break it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verigrad.catalog import build, complete, entries
+from verigrad.catalog import build, complete, entries, find, load
 from verigrad.core.classifier import batch_coupled, predict
 from verigrad.models.checkpoint import load_checkpoint, save_checkpoint
 from verigrad.models.inspecting import check_classifier, describe_model, weights_hash
@@ -63,6 +64,7 @@ CASES: tuple[Case, ...] = (
     Case(spec="neural-ode-mnist:channels=4,halvings=1,gradient=adjoint"),
     Case(spec="neural-ode-cifar:channels=4,halvings=1"),
     Case(spec="soblock:channels=4"),
+    Case(spec="soblock:channels=4,variant=paper,activation=tanh"),
     Case(spec="soblock-wide:depth=10,widen=1"),
     Case(spec="resnet10:channels=4"),
     Case(spec="resnet18:channels=4"),
@@ -148,10 +150,27 @@ def test_every_network_of_the_catalog_is_here() -> None:
     assert {case.name for case in CASES} == {entry.name for entry in entries("model")} - WRAPPERS
 
 
-def test_every_network_is_in_the_table_of_the_docs() -> None:
+def counted(spec: str) -> str:
+    """The parameters of a network as documents write them, counted without drawing any."""
+    with torch.device("meta"):
+        return f"{sum(weight.numel() for weight in build('model', spec).parameters()):,}"
+
+
+def test_the_table_of_the_docs_has_every_network_and_its_size() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-    for case in CASES:
-        assert f"| `{case.name}" in page
+    rows = re.findall(r"^\| `([^`]+)` \|[^|]*\|[^|]*\| (\d+)×(\d+)×\d+ \| ([\d,]+) \|", page, re.MULTILINE)
+    for spec, channels, size, count in rows:
+        given = spec if "classes=" in spec else complete(spec, classes=10)
+        assert (spec, counted(complete(given, in_channels=int(channels), size=int(size)))) == (spec, count)
+    assert {spec.partition(":")[0] for spec, *_ in rows} == {case.name for case in CASES}
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in CASES}))
+def test_the_docstring_tells_size_images_and_source(name: str) -> None:
+    entry = find("model", name)
+    told = str(load(entry).__doc__)
+    assert f"{counted(name)} parameters" in " ".join(told.split())
+    assert entry.paper or "No paper's network" in told
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

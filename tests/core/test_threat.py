@@ -308,6 +308,10 @@ def test_parse_threat(text: str, threat: Threat):
     assert parse_threat(str(threat)) == threat
 
 
+def test_a_threat_is_written_as_it_is_typed():
+    assert [str(threat) for threat in (Linf(eps=0.1), L2(eps=0.5), L0(pixels=10))] == ["linf:0.1", "l2:0.5", "l0:10"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

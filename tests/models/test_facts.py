@@ -240,6 +240,7 @@ FATAL = [
     ("classes", after(lambda z: z[:, :9])),
     ("classes", after(lambda z: z[:5])),
     ("classes", after(lambda z: z / 0)),
+    ("classes", after(lambda z: (9 * z).long())),
     ("logits", after(lambda z: z.softmax(1))),
     ("differentiable", Function(_inference).eval()),
     ("differentiable", Function(lambda x: linear()(torch.from_numpy(x.numpy()))).eval()),

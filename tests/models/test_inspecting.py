@@ -18,6 +18,10 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 10))
 
 
+def leave(x):
+    raise SystemExit(0)
+
+
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -74,6 +78,12 @@ def nan_buffer() -> nn.Module:
         (SmallConvNet(classes=5), r"has 5 classes, but the labels go up to 6. Labels must be in \[0, 5\)"),
         (SmallConvNet(3), r"does not take images of shape \(7, 1, 8, 8\)"),
         (Function(lambda x: (x.flatten(1), x)), "to one tensor of logits: AttributeError"),
+        (
+            Function(lambda x: x.flatten(1).mul(9).long()),
+            "must be floating point. Got int64. Return what it has before",
+        ),
+        (Function(lambda x: x.flatten(1) * 1j), "must be floating point. Got complex64"),
+        (Function(leave), "SystemExit: 0"),
         (Function(lambda x: x), r"logits of shape \(7, K\). Got \(7, 1, 8, 8\)"),
         (Function(lambda x: x.flatten(1)[:3]), r"logits of shape \(7, K\). Got \(3, 64\)"),
         (Function(lambda x: x.flatten(1).log() - x.flatten(1).log()[3:4] / 0), "logits of the model are not finite"),

@@ -35,6 +35,9 @@ def make():
 def broken():
     raise RuntimeError("no such width\\nsecond line")
 
+def leaves():
+    raise SystemExit(0)
+
 def wants(width):
     return Own()
 
@@ -57,6 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_part.py").write_text("")
     (tmp_path / "own_faulty.py").write_text("1 / 0")
     (tmp_path / "own_needy.py").write_text("import a_module_that_is_nowhere")
+    (tmp_path / "own_program.py").write_text("import argparse; argparse.ArgumentParser().parse_args(['--nonsense'])")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in ("own_models", "own_part", "own_faulty", "own_needy"):
@@ -93,6 +97,10 @@ def test_a_class_is_a_factory(here: Path):
         ("own_faulty:make", "'own_faulty' cannot be imported: ZeroDivisionError: division by zero."),
         ("own_needy:make", "'own_needy' cannot be imported: ModuleNotFoundError: No module named 'a_module_that"),
         ("own_models:broken", "The factory 'own_models:broken' failed: RuntimeError: no such width. "),
+        ("own_models:leaves", "The factory 'own_models:leaves' failed: SystemExit: 0. "),
+        ("own_program:make", "'own_program' cannot be imported: SystemExit: 2."),
+        ("", "The model has no name"),
+        (" ", "The model has no name"),
         ("own_models:wants", "failed: TypeError: .*'width'. It is called without arguments"),
         ("own_models:number", "must return a torch.nn.Module. Got int"),
         ("own_models:constant", "is no factory: it is a int"),

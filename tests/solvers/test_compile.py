@@ -43,6 +43,34 @@ def test_the_reader_is_seen_where_there_is_one():
     assert reads.count > 0
 
 
+class Crossings(TorchDispatchMode):
+    """Counts what crosses from the float32 of the state to the float64 in which steps are chosen, and scalars read of
+    the state itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = self.scalars = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        single = [x for x in args if isinstance(x, torch.Tensor) and x.dtype == torch.float32]
+        self.count += func is torch.ops.aten._to_copy.default and bool(single) and out.dtype == torch.float64
+        self.scalars += func is torch.ops.aten._local_scalar_dense.default and bool(single)
+        return out
+
+
+@pytest.mark.parametrize("make", [PerSample, BatchCoupled])
+@pytest.mark.parametrize("end", ["clip", "interpolate"])
+def test_an_attempt_hands_over_its_error_ratio_and_nothing_else(make, end):
+    with Crossings() as crossings:
+        found = solve(PairField(torch.float32), Y0, control=make(rtol=1e-4, atol=1e-4, end=end))
+    attempts = int((found.stats.accepted + found.stats.rejected).max())
+    assert attempts > 3
+    first_step = 3  # d0, d1 and d2
+    assert crossings.count == attempts + first_step
+    assert crossings.scalars == 0
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # what the compiler itself warns of is not ours
 @pytest.mark.parametrize("end", ["clip", "interpolate"])

@@ -140,6 +140,30 @@ def test_adjoint_comes_near_the_derivative(control):
     assert apart(gradients(b.y1, back, field.weight), gradients(a.y1, direct, field.weight)) < 1e-5
 
 
+@pytest.mark.parametrize("control", [Fixed(steps=3), *ADAPTIVE], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        Direct(grid="frozen"),
+        Direct(grid="first"),
+        Direct(grid="all"),
+        Checkpointed(),
+        Checkpointed(every=2),
+        Adjoint(rtol=1e-8, atol=1e-8, parameters=()),
+    ],
+    ids=repr,
+)
+def test_every_mode_passes_gradcheck_where_the_steps_do_not_move_the_end(control, gradient):
+    """At a tight tolerance, or along given steps, what a mode leaves out of the derivative is below the bound."""
+    if not isinstance(control, Fixed):
+        control = dataclasses.replace(control, rtol=1e-7, atol=1e-7, end="clip")
+
+    def end(y):
+        return solve(swirl, y, t1=0.3, control=control, gradient=gradient).y1
+
+    assert gradcheck(end, leaf(Y0), atol=1e-5, check_undefined_grad=False)
+
+
 def test_adjoint_passes_gradcheck_at_a_tight_tolerance():
     gradient = Adjoint(rtol=1e-9, atol=1e-9, parameters=())
 

@@ -23,6 +23,16 @@ def test_a_norm_does_not_depend_on_its_blocks(monkeypatch, block, dtype):
     assert float(whole) == pytest.approx(float(square.mean().sqrt()), rel=1e-5)
 
 
+@pytest.mark.parametrize(("ratio", "factor"), [(0.0, 10.0), (1e-9, 10.0), (0.5, 1.0), (0.999, 1.0), (1e9, 0.2)])
+def test_the_bounds_of_a_step_are_exact_in_float64(ratio, factor):
+    """In float32 a fifth would be off by 1.5e-8."""
+    h = torch.tensor([0.3, 7.0], dtype=torch.float64)
+    following = law.next_step(h, torch.full_like(h, ratio), law.TORCHDIFFEQ_0_2_5, DOPRI5)
+    if ratio == 0.5:  # between the bounds
+        factor = 0.9 * 0.5 ** (-1 / 5)
+    assert following.tolist() == pytest.approx((h * factor).tolist(), rel=1e-15)
+
+
 def test_refused_attempts_are_counted_once_before_the_step_that_follows_them():
     calls = []
 

@@ -109,7 +109,7 @@ def _faults_told() -> Iterator[None]:
         yield
     except (VerigradError, LedgerError):
         raise
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # an exit code of the model's would be taken for a verdict's
         why = str(fault).strip().partition("\n")[0]
         raise BadInput(
             f"The model failed while it was audited: {type(fault).__name__}: {why}. It must take any images in its "

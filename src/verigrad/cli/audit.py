@@ -27,7 +27,10 @@ def audit(
         ),
     ],
     data: Annotated[
-        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+        str,
+        typer.Option(
+            help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, .npz with x and y, or a folder by class."
+        ),
     ],
     threat: Annotated[str, typer.Option(help="linf:EPS, l2:EPS or l0:PIXELS; fractions such as linf:8/255 are fine.")],
     out: Annotated[Path, typer.Option(help="Folder for ledger, audit.json, report.html; the same command resumes it.")],

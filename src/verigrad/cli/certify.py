@@ -28,7 +28,10 @@ def certify(
         ),
     ],
     data: Annotated[
-        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+        str,
+        typer.Option(
+            help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, .npz with x and y, or a folder by class."
+        ),
     ],
     certificate: Annotated[
         list[str], typer.Option(help="NAME or NAME:key=value,...; several between blanks, or the option again.")

@@ -27,7 +27,10 @@ def inspect(
         ),
     ],
     data: Annotated[
-        str, typer.Option(help="digits, mnist:DIR, cifar10:DIR, a .npz with x and y, or a folder by class.")
+        str,
+        typer.Option(
+            help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, imagenet:DIR, .npz with x and y, or a folder by class."
+        ),
     ],
     weights: Annotated[str | None, typer.Option(help="Weights for the model: .safetensors or .pt.")] = None,
     normalise: Annotated[

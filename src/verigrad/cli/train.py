@@ -72,8 +72,8 @@ def train(
     watch: Annotated[
         str | None,
         typer.Option(
-            help="Threat of a quick attack (PGD-5) after each epoch, on samples held out or else of the training, or "
-            "none; by default that of the training."
+            help="Threat, such as linf:8/255, of a quick attack (PGD-5) after each epoch, on samples held out or "
+            "else of the training; none for none; by default that of the training."
         ),
     ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,

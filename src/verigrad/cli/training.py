@@ -18,6 +18,7 @@ from torch import nn
 from verigrad import catalog
 from verigrad.cli.progress import PATIENCE, Advance, progress
 from verigrad.core.errors import BadInput
+from verigrad.core.threat import parse_threat
 from verigrad.data.load import load_data
 from verigrad.models.checkpoint import DESCRIPTION, WEIGHTS
 from verigrad.models.loading import check_classifier, save_checkpoint
@@ -110,9 +111,11 @@ def _device(wanted: str, processes: Processes) -> torch.device:
 
 
 def _watch(job: Job) -> Watch | None:
-    threat = getattr(job.method, "threat", None) if job.watch is None else None
-    if job.watch not in (None, "none"):
-        threat = catalog.build("threat", job.watch)
+    if job.watch is None:
+        own = getattr(job.method, "objective", job.method)  # an algorithm may be made with an objective
+        threat = getattr(own, "threat", None)
+    else:
+        threat = None if job.watch == "none" else parse_threat(job.watch)
     return Watch(threat=threat, seed=job.recipe.seed) if threat is not None else None
 
 
@@ -184,15 +187,15 @@ def _end(job: Job, spec: str, model: nn.Module, trained: Trained, tracker: Track
 
 
 def _keep(spec: str, model: nn.Module, out: Path) -> None:
-    """The model into OUT, its description last: a folder with one is complete."""
+    """The model into OUT, its description after its weights. The state goes last: a folder without it is complete."""
     draft = out / DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     save_checkpoint(spec, model, draft)
     os.replace(draft / WEIGHTS, out / WEIGHTS)
     os.replace(draft / DESCRIPTION, out / DESCRIPTION)
-    (out / STATE).unlink()
-    for left in out.glob(".*"):  # by a run that was killed
+    for left in out.glob(".*"):  # the draft, and others by a run that was killed
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+    (out / STATE).unlink()
 
 
 def _written(epoch: Epoch) -> str:

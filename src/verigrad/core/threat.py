@@ -210,7 +210,7 @@ class L0(Threat):
 
     @property
     def size(self) -> float:
-        return float(self.pixels)
+        return self.pixels  # a whole number, so that it is written as one
 
     def reach(self, x: Tensor) -> float:
         low, high = self.bounds

@@ -60,6 +60,8 @@ def load_model(ref: str, weights: str | Path | None = None) -> nn.Module:
 def _loaded(ref: str, weights: str | Path | None) -> nn.Module:
     if (wrapped := read_normalised(ref)) is not None:
         return _normalised(wrapped, weights)
+    if not ref.strip():
+        raise BadInput("The model has no name. Write e.g. mypackage.models:make_model, or a checkpoint directory.")
     path = Path(ref)
     if path.is_dir():
         return _with_weights(load_checkpoint(path), weights)
@@ -124,7 +126,7 @@ def _from_factory(ref: str) -> nn.Module:
             raise BadInput(f"{ref!r} is no factory: it is a {type(factory).__name__}, which cannot be called.")
         try:
             model = factory()
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:  # an exit code of theirs would be taken for a verdict's
             raise BadInput(f"The factory {ref!r} failed: {told(fault)} It is called without arguments.") from fault
     if not isinstance(model, nn.Module):
         raise BadInput(f"The factory {ref!r} must return a torch.nn.Module. Got {type(model).__name__}.")
@@ -141,7 +143,7 @@ def _module(name: str, ref: str) -> Any:
                 "It must be installed, or lie in the working directory or in a folder of PYTHONPATH."
             ) from fault
         raise BadInput(f"The module {name!r} cannot be imported: {told(fault)}") from fault
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise BadInput(f"The module {name!r} cannot be imported: {told(fault)}") from fault
 
 

@@ -85,7 +85,7 @@ def takes_images(model: nn.Module, x: Tensor, batch: int) -> tuple[Fact, Tensor]
             found = predict(model, shown, batch=size)
         except BadInput as fault:
             return fatal(name, str(shape), str(fault)), logits
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             # predict joins batches with torch.cat, which refuses a model that gives no tensor.
             return fatal(
                 name,
@@ -105,6 +105,14 @@ def classes(logits: Tensor, y: Tensor) -> Fact:
     """Whether there is one finite logit for each class, and a class for each label."""
     count, shape, top = len(y), tuple(logits.shape), int(y.max())
     value = f"shape {shape}"
+    if not logits.is_floating_point():
+        kind = str(logits.dtype).removeprefix("torch.")
+        return fatal(
+            "classes",
+            kind,
+            f"The logits of the model must be floating point. Got {kind}. Return what it has before it rounds or "
+            "decides, as .float().",
+        )
     if len(shape) != 2 or shape[0] != count:
         return fatal("classes", value, f"The model must give logits of shape ({count}, K). Got {shape}.")
     if shape[1] < 2:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from verigrad.core.errors import BadInput
@@ -37,7 +38,7 @@ def checked_times(t0: float, t1: float) -> tuple[float, float]:
 
 
 def checked_field(field: Callable[[Tensor, Any], Any], *, is_tensor: bool) -> Field:
-    """The field on tuples, which complains if a derivative does not have the shape of its state."""
+    """The field on tuples, which complains if a derivative does not have the shape of its state, or is more precise."""
 
     def inner(t: Tensor, y: State) -> State:
         k = field(t, y[0]) if is_tensor else field(t, y)
@@ -49,6 +50,12 @@ def checked_field(field: Callable[[Tensor, Any], Any], *, is_tensor: bool) -> Fi
         if len(k) != len(y) or any(a.shape != b.shape for a, b in zip(k, y, strict=True)):
             got, want = [tuple(a.shape) for a in k], [tuple(b.shape) for b in y]
             raise BadInput(f"The field must return a derivative in the shape of the state, {want}. Got {got}.")
+        for a, b in zip(k, y, strict=True):
+            if a.dtype != b.dtype and torch.promote_types(a.dtype, b.dtype) != b.dtype:
+                raise BadInput(
+                    f"The field must return a derivative no more precise than the state, {b.dtype}. Got {a.dtype}; "
+                    "convert the derivative, or y0."
+                )
         return k
 
     return inner

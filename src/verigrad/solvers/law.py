@@ -147,6 +147,6 @@ def next_step(h: Tensor, ratio: Tensor, law: Law, method: Tableau) -> Tensor:
     """h · min(grow, max(safety · err^(−1/p), shrink)), where shrink is 1 if err < 1, and h · grow if err = 0."""
     zero = ratio == 0
     wish = law.safety * ratio.where(~zero, torch.ones_like(ratio)) ** (-1.0 / law.exponent(method))
-    floor = torch.where(ratio < 1, 1.0, law.shrink).to(h)
+    floor = torch.where(ratio < 1, torch.ones_like(h), torch.full_like(h, law.shrink))
     factor = torch.clamp(torch.maximum(wish, floor), max=law.grow)
     return h * factor.where(~zero, torch.full_like(h, law.grow))

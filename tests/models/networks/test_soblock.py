@@ -68,8 +68,29 @@ def test_only_the_stem_differs_in_size():
     stem, block = 27 * 16 + 16, 27 * 16 + 2 * (2 * 16 + 2 * 3)
     wide = parameters(lambda: WideResNet(variant="released"))
     assert parameters(WideSOBlock) == wide - stem + block
-    assert round(parameters(SOBlock) / 1e6, 2) == 4.90
-    assert round(parameters(WideSOBlock) / 1e6, 2) == 46.17
+    assert parameters(SOBlock) == 4_903_382  # 4.90 and 46.17 million in the released code
+    assert parameters(WideSOBlock) == 46_172_870
+
+
+@pytest.mark.parametrize("make", [lambda **words: SOBlock(3, **words), lambda **words: WideSOBlock(10, 1, **words)])
+def test_the_paper_s_block_is_equation_3(make):
+    """Without norms and with σ the identity, x(1) is that of a matrix exponential."""
+    net = double(make(in_channels=2, variant="paper", activation="identity", gamma=0.2, tol=1e-9, control="sample"))
+    (block,) = ode_blocks(net)
+    image = images(2, 2, 4, 4)
+    kernel = dict(block.named_parameters())["field.kernel"]
+    assert len(list(block.parameters())) == 1
+    matrix = F.conv2d(torch.eye(32, dtype=torch.float64).reshape(32, 2, 4, 4), kernel, padding=1).flatten(1).t()
+    outside, inside = matrix.shape
+    skew = -0.2 * torch.eye(outside + inside, dtype=torch.float64)
+    skew[:outside, outside:], skew[outside:, :outside] = matrix, -matrix.t()
+    repeated = torch.stack([image[:, i % 2] for i in range(len(kernel))], 1)
+    start = torch.cat([repeated.flatten(1), image.flatten(1)], 1)
+    close(block(image).flatten(1), (start @ torch.matrix_exp(skew).t())[:, :outside], 1e-6)
+
+
+def test_only_the_norms_of_its_block_are_missing_in_the_paper_s_size():
+    assert parameters(lambda: SOBlock(variant="paper")) == 4_903_114 == parameters(SOBlock) - 2 * (2 * 64 + 2 * 3)
 
 
 @pytest.mark.parametrize("make", [lambda **words: SOBlock(8, **words), lambda **words: WideSOBlock(10, 1, **words)])

@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import nn
 
-from verigrad.models.fields import SkewConvField
+from verigrad.models.activations import Activation
+from verigrad.models.fields import Norm, SkewConvField, Variant
 from verigrad.models.networks.residual import BasicBlock, ResidualNet, check_counts, four_stages
 from verigrad.models.networks.wide_resnet import STEM_WIDTH, wide_stages, wide_start
 from verigrad.models.ode_block import GridName, ODEBlock, named_solver
@@ -24,6 +25,8 @@ class SOBlock(ResidualNet):
         channels: C of the block and the first stage, below 8 or a multiple of 8; 32 and 64 in the paper.
         classes: K.
         in_channels: channels of the images, below 8 or a multiple of 8.
+        gamma, activation, norm, variant: of the block, see `SkewConvField`. variant="paper" is Eq. (3) as printed,
+            without norms, and 4,903,114 parameters.
         method: "dopri5", "tsit5", "bosh3" or "heun2" (adaptive), "euler", "midpoint" or "rk4" (3/8; equal steps).
         tol: relative and absolute tolerance of the adaptive methods.
         control: "batch" for one step size for all, "sample" for own steps.
@@ -37,6 +40,10 @@ class SOBlock(ResidualNet):
         classes: int = 10,
         in_channels: int = 3,
         *,
+        gamma: float = 0.0,
+        activation: Activation = "leaky_relu",
+        norm: Norm = "variant",
+        variant: Variant = "released",
         method: str = "dopri5",
         tol: float = 0.1,
         control: Literal["batch", "sample"] = "batch",
@@ -45,8 +52,9 @@ class SOBlock(ResidualNet):
     ) -> None:
         check_counts("SOBlock", classes=classes)
         solver = named_solver(method=method, tol=tol, control=control, steps=steps, grid=grid)
+        field = SkewConvField(in_channels, channels, gamma=gamma, variant=variant, activation=activation, norm=norm)
         super().__init__(
-            ODEBlock(SkewConvField(in_channels, channels), solver),
+            ODEBlock(field, solver),
             four_stages(BasicBlock, (1, 1, 1, 1), channels),
             nn.Linear(8 * channels, classes),
         )
@@ -63,7 +71,7 @@ class WideSOBlock(ResidualNet):
         widen: how many times wider than 16, 32, 64 channels.
         classes: K.
         in_channels: channels of the images, below 8 or a multiple of 8.
-        method, tol, control, steps, grid: as in `SOBlock`.
+        gamma, activation, norm, variant, method, tol, control, steps, grid: as in `SOBlock`.
     """
 
     def __init__(
@@ -73,6 +81,10 @@ class WideSOBlock(ResidualNet):
         classes: int = 10,
         in_channels: int = 3,
         *,
+        gamma: float = 0.0,
+        activation: Activation = "leaky_relu",
+        norm: Norm = "variant",
+        variant: Variant = "released",
         method: str = "dopri5",
         tol: float = 0.1,
         control: Literal["batch", "sample"] = "batch",
@@ -81,8 +93,9 @@ class WideSOBlock(ResidualNet):
     ) -> None:
         check_counts("WideSOBlock", classes=classes)
         solver = named_solver(method=method, tol=tol, control=control, steps=steps, grid=grid)
+        field = SkewConvField(in_channels, STEM_WIDTH, gamma=gamma, variant=variant, activation=activation, norm=norm)
         super().__init__(
-            ODEBlock(SkewConvField(in_channels, STEM_WIDTH), solver),
+            ODEBlock(field, solver),
             wide_stages(depth, widen, "released"),
             nn.Linear(64 * widen, classes),
         )

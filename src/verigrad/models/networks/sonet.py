@@ -21,6 +21,9 @@ class SONet(nn.Module):
     one step size for the whole batch, differentiated through the choice of that step. So predictions depend on
     batch-mates. 5,944,022 parameters, or 1,491,318 at 32 channels; 2,802,902 and 704,118 with one block in each stage.
 
+    Eq. (6) copies the image's channels in a layer of its own before the first block. Here, as in the released code,
+    the stem's start does it under either variant: z is the image itself, x the image with its channels repeated.
+
     Stages two to four halve the image. Its sides must be multiples of 8: digits of 8×8 go 8 → 8 → 4 → 2 → 1, and the
     average pooling then has a single pixel.
 
