@@ -3,8 +3,8 @@
     pip install 'verigrad[bench]'
     pip install --no-deps torchattacks==3.5.1      its pin of requests excludes what the others need
 
-A library that cannot be imported is left out, and `missing` names it. adv-lib imports torchvision and visdom, which none
-of the attacks used here needs: where one of them is not installed, an empty module stands for it.
+A library that cannot be imported is left out, and `missing` names it. adv-lib imports torchvision and visdom, which
+none of the attacks used here needs: where one of them is not installed, an empty module stands for it.
 """
 
 from __future__ import annotations

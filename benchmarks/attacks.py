@@ -1,19 +1,21 @@
 """What an attack costs and what it leaves standing, beside other libraries' attacks with the same parameters.
 
 The floor is the bare cost of a forward with an input gradient (`autograd.grad`, weights frozen) on the whole batch,
-measured just before and just after each attack; `× floor` is an attack's process CPU seconds on one thread over those of
-as many such passes as it has steps, the median over the rounds, so that other work on the machine hardly enters. Round i
-has seed i. Passes are counted at the model, for every library alike. `left` is the robust accuracy that each seed leaves:
-adversarial images are judged here, by one forward pass, and count if they are inside the threat.
+measured just before and just after each attack; `× floor` is an attack's process CPU seconds on one thread over those
+of as many such passes as it has steps, the median over the rounds, so that other work on the machine hardly enters.
+Every library gets the model as it was trained, with weights that want gradients. Round i has seed i. Passes are counted
+at the model, for every library alike. `left` is the robust accuracy that each seed leaves: adversarial images are
+judged here, by one forward pass, and count if they are inside the threat.
 
-The classifiers are those of `attacks_models.py`, the other libraries' attacks those of `attack_peers.py`, which says how
-to install them; without them their rows are left out.
+The classifiers are those of `attacks_models.py`, the other libraries' attacks those of `attack_peers.py`, which says
+how to install them; without them their rows are left out.
 
     python benchmarks/attacks.py --cifar10 DIR      writes attacks.json and attacks.md beside this file
     python benchmarks/attacks.py                    without the classifier that is trained on CIFAR-10
     python benchmarks/attacks.py --quick            one round, nothing written
     python benchmarks/attacks.py --weights DIR      trained weights are kept there, and taken from there
     python benchmarks/attacks.py --only ensemble    the questions whose name holds this; the others stay as they are
+    python benchmarks/attacks.py --missing          the rows that attacks.json lacks
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -56,9 +58,10 @@ from verigrad.core.seeds import seeded
 from verigrad.core.threat import L2, Linf, Threat
 
 HERE = Path(__file__)
-BATCH = 50
+BATCH, FEW = 50, 25
 # Passes of the floor before each attack, and after it.
 SAMPLE = 6
+FAR = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +97,11 @@ class Row:
     mean: list[float]
 
 
-def ours(attack: Attack, threat: type[Threat] = Linf, eps: float | None = None) -> Run:
-    def run(model: nn.Module, x: Tensor, y: Tensor, radius: float, seed: int) -> Tensor:
-        allowed = L2(eps=eps or radius) if threat is L2 else Linf(eps=eps or radius)
+def ours(attack: Attack, threat: type[Threat] = Linf) -> Run:
+    """Under L2 as far as it likes."""
+
+    def run(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> Tensor:
+        allowed = L2(eps=FAR) if threat is L2 else Linf(eps=eps)
         return attack(model, x, y, allowed, generator=seeded(seed, "benchmark", range(len(x)))).x_adv
 
     return run
@@ -107,15 +112,12 @@ def trials(libraries: Libraries) -> list[Trial]:
 
     def peers(runs: dict[str, Run], like: Trial, rounds: int) -> list[Trial]:
         return [
-            Trial(**vars(like) | {"library": name, "run": run, "rounds": rounds})
-            for name, run in runs.items()
-            if name in libraries.found
+            replace(like, library=name, run=run, rounds=rounds) for name, run in runs.items() if name in libraries.found
         ]
 
-    def pgd(question: str, subject: str, steps: int, eps: float, rounds: int, peer_rounds: int) -> list[Trial]:
-        size = 2.5 * eps / steps
+    def pgd(question: str, subject: str, steps: int, size: float, rounds: int, peer_rounds: int) -> list[Trial]:
         one = Trial(
-            question=question, subject=subject, attack=f"PGD-{steps}", library="verigrad",
+            question=question, subject=subject, attack=f"PGD-{steps}, steps of {size:.2g}", library="verigrad",
             run=ours(PGD(steps=steps, step_size=size)), passes=steps, rounds=rounds,
         )  # fmt: skip
         return [one, *peers(pgd_linf(steps, size), one, peer_rounds)]
@@ -125,50 +127,53 @@ def trials(libraries: Libraries) -> list[Trial]:
         return [one, *peers(runs, one, one.rounds)]
 
     def ensemble(subject: str, images: int) -> list[Trial]:
-        run = ours(StandardEnsemble())
+        full, sparing = StandardEnsemble(), StandardEnsemble(sparing=True)
         one = Trial(
             question="standard ensemble", subject=subject, attack="100 steps, 9 targets, 5000 queries",
-            library="verigrad", run=run, images=images,
+            library="verigrad", run=ours(full), images=images,
         )  # fmt: skip
-        return [one, *peers(standard_ensemble(), one, one.rounds)]
+        other = replace(one, attack=f"{one.attack}, sparing", run=ours(sparing))
+        return [other, *peers(standard_ensemble(), one, one.rounds), replace(one, rounds=1)]
 
-    wide, eps = 1e3, 8 / 255
-    walk = 1000
     bf16 = Trial(
         question="gradients in bfloat16", subject="brittle", attack="PGD-20, bf16", library="verigrad",
-        run=ours(OnTwin(attack=PGD(steps=20), change=BFloat16())), passes=20,
+        run=ours(OnTwin(attack=PGD(steps=20, step_size=2 / 255), change=BFloat16())), passes=20,
     )  # fmt: skip
-    cw = CarliniWagnerL2(steps=100, search_steps=1, constant=1.0)
+    cw = ours(CarliniWagnerL2(steps=100, search_steps=1, constant=1.0), L2)
+    walk = ours(Boundary(queries=1000), L2)
+    madry = 2 / 255  # the step of Madry et al.'s evaluation on CIFAR-10
     return [
-        *pgd("none breaks", "random", 20, 1e-6, 7, 2),
-        *pgd("brittle", "brittle", 20, eps, 3, 3),
-        *pgd("brittle, many steps", "brittle", 100, eps, 3, 1),
-        *pgd("trained against attacks", "digits", 20, 0.2, 3, 3),
+        *pgd("none breaks", "random", 20, 1.25e-7, 7, 1),
+        *pgd("brittle, long steps", "brittle", 20, madry, 3, 3),
+        *pgd("brittle, short steps", "brittle", 20, 1 / 255, 3, 1)[:1],
+        *[replace(one, images=FEW) for one in pgd("brittle, many long steps", "brittle", 100, madry, 3, 1)],
+        *pgd("brittle, many short steps", "brittle", 100, 0.2 / 255, 3, 1)[:1],
         bf16,
+        *pgd("trained against attacks", "digits", 20, 0.025, 3, 3),
+        *minimal("Boundary", "digits", "1000 steps of foolbox, as many queries", walk, boundary(1000)),
         *minimal(
-            "CW-L2", "brittle", "100 steps, c = 1", ours(cw, L2, wide), carlini_wagner_l2(100, 1.0), passes=100, rounds=1
+            "CW-L2", "brittle", "100 steps, c = 1", cw, carlini_wagner_l2(100, 1.0), passes=100, rounds=1, images=FEW
         ),
-        *minimal(
-            "Boundary", "digits", f"foolbox's queries after {walk} steps", ours(Boundary(queries=walk), L2, wide),
-            boundary(walk),
-        ),
-        *ensemble("digits", BATCH),
+        *ensemble("digits", FEW),
         *ensemble("brittle", 20),
-    ]  # fmt: skip
+    ]
 
 
 def floor(model: nn.Module, x: Tensor, y: Tensor, passes: int) -> float:
     """CPU seconds of one pass."""
+    model.requires_grad_(False)
     start = time.process_time()
     for _ in range(passes):
         seen = x.detach().requires_grad_(True)
         torch.autograd.grad(F.cross_entropy(model(seen), y, reduction="sum"), seen)
-    return (time.process_time() - start) / passes
+    spent = time.process_time() - start
+    model.requires_grad_(True)
+    return spent / passes
 
 
 def measure(trial: Trial, subject: Subject) -> Row:
     x, y = subject.x[: trial.images], subject.y[: trial.images]
-    threat = L2(eps=1e3) if trial.minimal else Linf(eps=subject.eps)
+    threat = L2(eps=FAR) if trial.minimal else Linf(eps=subject.eps)
     ratios, spent, forwards, backwards, left, lengths = [], [], [], [], [], []
     for seed in range(trial.rounds):
         counted = Counted(subject.model).eval()
@@ -231,7 +236,7 @@ def subjects(needed: set[str], cifar10: Path | None, weights: Path | None) -> di
 def equal_queries(trial: Trial, rows: list[Row]) -> Trial:
     """Boundary is given as many queries as foolbox took, so it runs after it."""
     took = [row.forwards for row in rows if row.question == "Boundary" and row.library == "foolbox"]
-    return Trial(**vars(trial) | {"run": ours(Boundary(queries=round(took[0])), L2, 1e3)}) if took else trial
+    return replace(trial, run=ours(Boundary(queries=round(took[0])), L2)) if took else trial
 
 
 def main() -> None:
@@ -239,31 +244,41 @@ def main() -> None:
     options.add_argument("--cifar10", type=Path)
     options.add_argument("--weights", type=Path)
     options.add_argument("--only", default="")
+    options.add_argument("--missing", action="store_true")
     options.add_argument("--quick", action="store_true")
     given = options.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # those of other libraries
     libraries = load_libraries()
-    wanted = [trial for trial in trials(libraries) if given.only in trial.question]
+    known_rows = {name(row) for row in recorded()} if given.missing else set()
+    wanted = [one for one in trials(libraries) if given.only in one.question and name(one) not in known_rows]
     wanted.sort(key=lambda trial: (trial.question == "Boundary") * (trial.library == "verigrad"))
     known = subjects({trial.subject for trial in wanted}, given.cifar10, given.weights)
-    rows: list[Row] = []
+    rows = recorded() if given.missing else []
     for trial in track(wanted, "attacks", console=Console(stderr=True)):
         if trial.subject in known:
             trial = equal_queries(trial, rows) if trial.question == "Boundary" else trial
-            trial = Trial(**vars(trial) | {"rounds": 1}) if given.quick else trial
+            trial = replace(trial, rounds=1) if given.quick else trial
             rows.append(measure(trial, known[trial.subject]))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    if not given.quick:
-        write(rows, libraries, cifar10=given.cifar10 is not None)
+            if not given.quick:
+                write(rows, libraries, cifar10=given.cifar10 is not None)
+
+
+def name(one: Trial | Row) -> tuple[str, ...]:
+    return one.question, one.subject, one.attack, one.library
+
+
+def recorded() -> list[Row]:
+    file = HERE.with_suffix(".json")
+    return [Row(**row) for row in json.loads(file.read_text())["rows"]] if file.is_file() else []
 
 
 def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
     file = HERE.with_suffix(".json")
-    kept = json.loads(file.read_text())["rows"] if file.is_file() else []
-    fresh = {row.question for row in rows}
-    rows = [Row(**row) for row in kept if "library" in row and row["question"] not in fresh] + rows
+    by_name = {name(row): row for row in [*recorded(), *rows]}
     order = list(dict.fromkeys(trial.question for trial in trials(libraries)))
+    rows = [row for row in by_name.values() if row.question in order]
     rows.sort(key=lambda row: (order.index(row.question), row.subject, row.library != "verigrad", row.library))
     setting = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "libraries": libraries.found}
     file.write_text(json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
@@ -271,8 +286,9 @@ def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
     absent = "".join(f"Left out: {name} ({why}).\n" for name, why in libraries.missing.items())
     absent += "" if cifar10 else "Left out: the classifier trained on CIFAR-10, since no --cifar10 was given.\n"
     intro = (
-        "# The cost of an attack, and what it leaves\n\nWritten by `python benchmarks/attacks.py --cifar10 DIR`, which says "
-        f"what is measured. Process CPU seconds, one thread, torch {torch.__version__}; {versions}.\n{absent}\n"
+        "# The cost of an attack, and what it leaves\n\n"
+        "Written by `python benchmarks/attacks.py --cifar10 DIR`, which says what is measured. "
+        f" Process CPU seconds, one thread, torch {torch.__version__}; {versions}.\n{absent}\n"
     )
     HERE.with_suffix(".md").write_text(intro + table(rows))
 

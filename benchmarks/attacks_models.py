@@ -2,10 +2,11 @@
 
 - *random*: the residual net with random weights, labelled by its own predictions. At a tiny eps nothing breaks.
 - *brittle*: the residual net trained on 10 000 images of CIFAR-10 as they are. At 8/255 nearly everything breaks.
-- *digits*: a conv net trained on the digits of scikit-learn, each perturbed by one step of 1.25 · eps from a random start,
-  eps = 0.2 (Wong et al. 2020).
+- *digits*: a conv net trained on the digits of scikit-learn, each perturbed by one step of 1.25 · eps from a random
+  start, eps = 0.2 (Wong et al. 2020).
 
-The residual net has 0.70 million weights: a convolution with stride 2, then two basic blocks of 32, 64 and 128 channels.
+The residual net has 0.70 million weights: a convolution with stride 2, then two basic blocks of 32, 64 and 128
+channels each.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WIDTHS = (32, 64, 128)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A classifier in eval mode with frozen weights, and images that it classifies correctly."""
+    """A classifier in eval mode, and images that it classifies correctly."""
 
     name: str
     model: nn.Module
@@ -118,7 +119,7 @@ def kept(
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_file(model.state_dict(), file)
-    return model.eval().requires_grad_(False)
+    return model.eval()
 
 
 def right(model: nn.Module, x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -150,7 +151,7 @@ def cifar_subject(folder: Path, weights: Path | None, count: int) -> Subject:
 
 
 def random_subject(count: int) -> Subject:
-    model = residual_net().eval().requires_grad_(False)
+    model = residual_net().eval()
     x = seeded(1, "benchmark", range(count)).uniform(3, 32, 32)
     with torch.no_grad():
         return Subject(name="random", model=model, x=x, y=model(x).argmax(1), eps=1e-6)

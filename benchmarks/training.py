@@ -4,15 +4,19 @@ A step is the loss, its gradient by the weights and one update of SGD, in traini
 of 3×32×32, on a residual network of 14 layers (two basic blocks of 16, 32 and 64 channels, batch norm). Natural steps
 run between the others, and each figure is the median over the rounds of the ratio of process CPU seconds on one thread,
 the method's over the mean of its two natural neighbours, so that other work on the machine hardly enters. The update
-alone would be the same for all. `free` makes several updates with a batch: its figure is for a batch.
+alone would be the same for all. `free` makes several updates with a batch, which the last column divides by.
 
 Passes are counted at the network: `forwards` of the whole batch, and `backwards` that reach its logits. With one unit
 for a forward, one for a backward to the images or activations, and one more where it goes on to the weights, a natural
 step has 3 units; `floor` is a method's units over 3.
 
+Three more tables: successive approximations on a ResNet18, its layer problem by clipping singular values and by SCS,
+and what forward passes in bfloat16 gain.
+
     python benchmarks/training.py                   writes training.json and training.md beside this file
     python benchmarks/training.py --quick           one round at batch 8, nothing written
-    python benchmarks/training.py --only trades     the rows whose name holds this; the others stay as they are
+    python benchmarks/training.py --only TRADES     the rows whose name holds this; the others stay as they are
+    python benchmarks/training.py --part steps      one table: steps, stable, layer or bfloat16; the others stay
 """
 
 from __future__ import annotations
@@ -20,38 +24,19 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
-from rich.progress import track
-from torch import Tensor, nn
-
-from verigrad import catalog
-from verigrad.core.seeds import seeded
-from verigrad.models.networks.resnet6n2 import ResNet6n2
-from verigrad.training.trainer import initialised
+from training_layers import EVERY, NETWORKS, LayerProblem, Low, Stable, bfloat16, layer_problem, stable, today
+from training_steps import NATURAL, Row, Trial, measured
+from training_written_out import WRITTEN_OUT
 
 HERE = Path(__file__).resolve().parent
 EPS = "linf(eps=8/255)"
-Step = Callable[[], object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One row: a spec of the catalog, and the units that it cannot do without; None where nobody has counted them."""
-
-    name: str
-    kind: str
-    spec: str
-    units: int | None = None
-
+PARTS = ("steps", "stable", "layer", "bfloat16")
 
 OBJECTIVES = (
     ("Gaussian noise", "gaussian-noise:sigma=0.25", 3),
@@ -63,227 +48,134 @@ OBJECTIVES = (
     ("gradient penalty l2, shared backward", "gradient-penalty:by=shared-backward", 6),
     ("gradient penalty l2, double backprop", "gradient-penalty:by=double-backprop", None),
 )
-# Rows of the algorithms appear as soon as the catalog knows their names.
-ALGORITHMS = {
-    "free": (("free, 8 replays", f"free:threat={EPS}"),),
-    "yopo": (("YOPO-5-3", f"yopo:threat={EPS}"),),
-    "successive-approximations": (("successive approximations", "successive-approximations"),),
-}
+ALGORITHMS = (
+    ("free, 8 replays", f"free:threat={EPS}", 24),
+    ("YOPO-5-3", f"yopo:threat={EPS}", 15),
+    ("YOPO-5-3, its three steps one by one", f"yopo:threat={EPS},collapse=false", 15),
+    ("successive approximations, between sure steps", "successive-approximations", 3),
+)
+LOW = ("PGD-7", "TRADES-10", "YOPO-5-3")
 
 
 def trials() -> list[Trial]:
     rows = [Trial(name=name, kind="objective", spec=spec, units=units) for name, spec, units in OBJECTIVES]
     rows += [Trial(name=name, kind="bare", spec="") for name in WRITTEN_OUT]
-    known = {entry.name for entry in catalog.entries("algorithm")}
-    for entry, listed in ALGORITHMS.items():
-        rows += [Trial(name=name, kind="algorithm", spec=spec) for name, spec in listed if entry in known]
-    return rows
+    return rows + [Trial(name=name, kind="algorithm", spec=spec, units=units) for name, spec, units in ALGORITHMS]
 
 
-@dataclass(kw_only=True)
-class Bench:
-    """What a trainer lends to an algorithm, with nothing but plain SGD behind it."""
-
-    model: nn.Module
-    module: nn.Module
-    optimiser: torch.optim.Optimizer
-    lr: float = 1e-3
-    memory: dict[str, Tensor] = field(default_factory=dict)
-    step: int = 0
-    steps: int = 1000
-
-    def update(self) -> None:
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-
-    def alone(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def precision(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-@dataclass
-class Passes:
-    """Counts what a network does; `seen` is its logits' hook."""
-
-    forwards: int = 0
-    backwards: int = 0
-
-    def seen(self, module: nn.Module, inputs: object, logits: Tensor) -> None:
-        self.forwards += 1
-        if logits.requires_grad:
-            logits.register_hook(self.back)
-
-    def back(self, gradient: Tensor) -> None:
-        self.backwards += 1
-
-
-def bare_pgd(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Seven steps in eval mode and the loss, with nothing else."""
-    model.eval()
-    x_adv = x + 0.03 * (2 * torch.rand_like(x) - 1)
-    for _ in range(7):
-        x_adv = x_adv.detach().requires_grad_(True)
-        (g,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
-        x_adv = inside(x_adv.detach() + 0.01 * g.sign(), x)
-    model.train()
-    return F.cross_entropy(model(x_adv), y)
-
-
-def bare_difference(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The squared l2 penalty by finite differences, with nothing else."""
-    at = x.detach().requires_grad_(True)
-    low = F.cross_entropy(model(at), y, reduction="none")
-    (g,) = torch.autograd.grad(low.sum(), at, retain_graph=True)
-    moved = x + 0.01 * g / g.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    high = F.cross_entropy(model(moved), y, reduction="none")
-    return low.mean() + ((high - low) / 0.01).square().mean() / 2
-
-
-def released_trades(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The passes of the released code: clean predictions anew at every step and twice in the loss, with a graph."""
-    model.eval()
-    x_adv = x + 0.001 * torch.randn_like(x)
-    for _ in range(10):
-        x_adv = x_adv.detach().requires_grad_(True)
-        kl = F.kl_div(model(x_adv).log_softmax(1), model(x).softmax(1), reduction="sum")
-        (g,) = torch.autograd.grad(kl, x_adv)
-        x_adv = inside(x_adv.detach() + 0.007 * g.sign(), x)
-    model.train()
-    natural = F.cross_entropy(model(x), y)
-    return natural + 6 * F.kl_div(model(x_adv).log_softmax(1), model(x).softmax(1), reduction="batchmean")
-
-
-def inside(x_adv: Tensor, x: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(x_adv, x - 0.031), x + 0.031).clamp(0, 1)
-
-
-# Written out beside ours, to tell what a method costs from what our code adds to it.
-WRITTEN_OUT: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
-    "PGD-7, bare loop": bare_pgd,
-    "TRADES-10 as in the released code": released_trades,
-    "gradient penalty l2, finite differences, bare": bare_difference,
-}
-
-
-def step_of(trial: Trial, batch: int) -> tuple[Step, nn.Module]:
-    """A training step on a network of its own, ready to be repeated."""
-    model = initialised(lambda: ResNet6n2(blocks=2), 0).train()
-    draw = torch.Generator().manual_seed(0)
-    x = torch.rand(batch, 3, 32, 32, generator=draw)
-    y = torch.randint(10, (batch,), generator=draw)
-    state = Bench(model=model, module=model, optimiser=torch.optim.SGD(model.parameters(), lr=Bench.lr, momentum=0.9))
-    part = None if trial.kind == "bare" else catalog.build(trial.kind, trial.spec)
-
-    def step() -> None:
-        streams = seeded(0, "benchmark", range(batch))
-        if trial.kind == "algorithm":
-            part.step(state, x, y, generator=streams)
-            return
-        bare = part is None
-        total = WRITTEN_OUT[trial.name](model, x, y) if bare else part(model, x, y, generator=streams).total
-        total.backward()
-        state.update()
-
-    return step, model
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    spec: str
-    ratio: float
-    low: float
-    high: float
-    rounds: int
-    floor: float | None
-    forwards: int
-    backwards: int
-    natural_seconds: float
-
-
-def seconds(work: Step) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def counted(step: Step, model: nn.Module) -> Passes:
-    passes = Passes()
-    hook = model.register_forward_hook(passes.seen)
-    step()
-    hook.remove()
-    return passes
-
-
-def measured(rows: list[Trial], batch: int, rounds: int) -> Iterator[Row]:
-    natural, _ = step_of(Trial(name="natural", kind="objective", spec="natural"), batch)
-    natural()
-    for trial in track(rows, description="training steps"):
-        step, model = step_of(trial, batch)
-        passes = counted(step, model)
-        ratios, bare = [], [seconds(natural)]
-        for _ in range(rounds):
-            ours = seconds(step)
-            bare.append(seconds(natural))
-            ratios.append(2 * ours / (bare[-2] + bare[-1]))
-        yield Row(
-            name=trial.name,
-            spec=trial.spec,
-            ratio=statistics.median(ratios),
-            low=min(ratios),
-            high=max(ratios),
-            rounds=rounds,
-            floor=None if trial.units is None else trial.units / 3,
-            forwards=passes.forwards,
-            backwards=passes.backwards,
-            natural_seconds=statistics.median(bare),
-        )
-
-
-def page(rows: list[Row], machine: dict[str, str], batch: int) -> str:
-    """The table as Markdown."""
+def steps_table(rows: list[Row]) -> list[str]:
     lines = [
-        "# The cost of a training step",
-        "",
-        "Written by `python benchmarks/training.py`, which says what is measured. Process CPU seconds of a step over "
-        f"those of a natural step, one thread, batch {batch}, torch {machine['torch']}, median of "
-        f"{rows[0].rounds} rounds.",
-        "",
-        "| step | × natural (lowest to highest) | floor | forwards | backwards | natural step, CPU s |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| step | × natural (lowest to highest) | floor | forwards | backwards | natural step, CPU s | an update |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         floor = "–" if row.floor is None else f"{row.floor:.2f}"
         lines.append(
             f"| {row.name} | {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) | {floor} | {row.forwards} | "
-            f"{row.backwards} | {row.natural_seconds:.3f} |"
+            f"{row.backwards} | {row.natural_seconds:.3f} | {row.ratio / row.updates:.2f} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def stable_table(rows: list[Stable]) -> list[str]:
+    lines = [
+        f"| successive approximations, batch {rows[0].batch} | × natural | a sure step | mean of {EVERY} steps | "
+        "natural step, CPU s |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return lines + [
+        f"| {row.name} | {row.usual:.2f} | {row.sure:.2f} | {row.mean:.2f} | {row.natural_seconds:.2f} |"
+        for row in rows
+    ]
+
+
+def layer_table(rows: list[LayerProblem]) -> list[str]:
+    lines = [
+        "| layer problem, float32 | norm before | clipping, ms | SCS (1e-4), s | ratio | largest difference |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    return lines + [
+        f"| {row.size}×{row.size} | {row.norm:.2f} | {1000 * row.clip_seconds:.2f} | {row.scs_seconds:.2f} | "
+        f"{row.ratio:.0f} | {row.difference:.1e} |"
+        for row in rows
+    ]
+
+
+def low_table(rows: list[Low]) -> list[str]:
+    lines = ["| forward passes in bfloat16 | times as fast as float32 (lowest to highest) |", "| --- | --- |"]
+    return lines + [f"| {row.name} | {row.gain:.2f} ({row.low:.2f} to {row.high:.2f}) |" for row in rows]
+
+
+def page(found: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    rows: list[Row] = found["steps"]
+    machine = found["machine"]
+    rounds = sorted({row.rounds for row in rows})
+    blocks = [
+        ["# The cost of a training step"],
+        [
+            "Written by `python benchmarks/training.py`, which says what is measured. Process CPU seconds of a step "
+            f"over those of a natural step, one thread, batch {found['batch']}, torch {machine['torch']}, median of "
+            f"{' or '.join(map(str, rounds))} rounds; {machine['kind']}, {machine['date']}."
+        ],
+        steps_table(rows),
+    ]
+    tables = (("stable", stable_table), ("layer", layer_table), ("bfloat16", low_table))
+    blocks += [table(found[part]) for part, table in tables if found[part]]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def ran(part: str, only: str, quick: bool, rounds: int) -> list[Any]:
+    batch = 8 if quick else 64
+    if part == "steps":
+        return list(
+            measured(
+                [trial for trial in trials() if any(word in trial.name for word in only.split("|"))], batch, rounds
+            )
+        )
+    if part == "stable":
+        return list(stable(only, 2, 1, channels=4) if quick else stable(only, 64, min(rounds, 2)))
+    if part == "layer":
+        sizes = ((16, 3, 1),) if quick else ((64, 50, 5), (512, 7, 1))
+        return [layer_problem(*size) for size in sizes]
+    return list(bfloat16([NATURAL, *(trial for trial in trials() if trial.name in LOW)], batch, rounds))
+
+
+def kept(store: Path) -> dict[str, list[Any]]:
+    """What the last run wrote."""
+    if not store.exists():
+        return {part: [] for part in PARTS}
+    told = json.loads(store.read_text())
+    made = (Row, Stable, LayerProblem, Low)
+    return {part: [kind(**row) for row in told.get(part, [])] for part, kind in zip(PARTS, made, strict=True)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round at batch 8, nothing written")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", default="", help="rows whose name holds this text")
+    parser.add_argument("--only", default="", help="rows whose name holds this text; a|b for two")
+    parser.add_argument("--part", default="", choices=PARTS, help="one table")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    batch, rounds = (8, 1) if chosen.quick else (64, chosen.rounds)
-    wanted = [trial for trial in trials() if chosen.only in trial.name]
-    fresh = {row.name: row for row in measured(wanted, batch, rounds)}
-    machine = {"platform": platform.platform(), "torch": torch.__version__}
+    rounds = 1 if chosen.quick else chosen.rounds
     store = HERE / "training.json"
-    if not chosen.quick and store.exists():
-        kept = {row["name"]: Row(**row) for row in json.loads(store.read_text())["rows"]}
-        fresh = kept | fresh
-    rows = [fresh[trial.name] for trial in trials() if trial.name in fresh]
-    text = page(rows, machine, batch)
+    parts = (chosen.part,) if chosen.part else ("steps",) if chosen.only else PARTS
+    fresh = {part: ran(part, chosen.only, chosen.quick, rounds) for part in parts}
+    found: dict[str, Any] = ({part: [] for part in PARTS} if chosen.quick else kept(store)) | fresh
+    if not chosen.quick:
+        before = kept(store)
+        for part, names in (("steps", [trial.name for trial in trials()]), ("stable", list(NETWORKS))):
+            rows = {row.name: row for row in [*before[part], *fresh.get(part, [])]}
+            found[part] = [rows[name] for name in names if name in rows]
+    machine = {"platform": platform.platform(), "torch": torch.__version__, "kind": "2-core x86 CPU", "date": today()}
+    found |= {"machine": machine, "batch": 8 if chosen.quick else 64}
+    text = page(found)
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
     if chosen.quick:
         return
-    store.write_text(json.dumps({**machine, "batch": batch, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    written = {part: [asdict(row) for row in found[part]] for part in PARTS}
+    store.write_text(json.dumps({**machine, "batch": found["batch"], **written}, indent=1) + "\n")
     (HERE / "training.md").write_text(text)
 
 

@@ -1,11 +1,16 @@
 """The probe: what it shows an attack, and what it writes down."""
 
+import pytest
 import torch
 from controls import Coupled, Linear, NonFiniteGradient, Saturated, linear_problem
 from torch import nn
 
 from verigrad.attacks.base import Probe, Status, Steered
+from verigrad.attacks.changes import BFloat16
+from verigrad.attacks.pgd import PGD
+from verigrad.attacks.solver_aware import OnTwin
 from verigrad.core.scores import cross_entropy, margin
+from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf
 
 
@@ -80,6 +85,52 @@ def test_a_steered_pair_is_judged_by_the_model_and_climbed_on_the_twin():
         assert probe.forwards.tolist() == [1 if same else 2] * 6
         assert probe.backwards.tolist() == [1] * 6
         assert torch.allclose(probe.logits(x, torch.arange(6)), model(x))
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_near_twin_is_believed_only_where_it_does_not_err(coupled: bool):
+    x, y = batch()
+    model = Coupled(curved(), strength=0.0) if coupled else curved()
+    some = torch.tensor([1, 3, 4])
+    y = model(x).argmax(1).detach()
+
+    class Liar(nn.Module):
+        """The model's logits, shifted by a hair, and an error on the second and the fifth sample."""
+
+        def forward(self, z):
+            logits = model(z) + 1e-3
+            false = (z[:, None] == x[[1, 4]][None]).flatten(2).all(2).any(1)
+            return torch.where(false[:, None], -logits, logits)
+
+    probe = Probe(Steered(model, Liar(), same_forward=False, near=True), y)
+    look = probe.ascend(x, some, margin)
+    assert not probe.wrong(look.logits, some).any()
+    shift = [0.0, 0.0, 0.0] if coupled else [0.0, 1e-3, 0.0]
+    assert torch.allclose(look.logits, model(x)[some] + torch.tensor(shift, dtype=x.dtype)[:, None], atol=1e-9)
+    assert probe.forwards.tolist() == ([2] * 6 if coupled else [0, 2, 0, 1, 2, 0])
+    assert probe.backwards.tolist() == ([1] * 6 if coupled else [0, 1, 0, 1, 1, 0])
+
+
+def test_gradients_in_bfloat16_are_near_and_errors_are_the_models():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    x, _ = batch(24)
+    x = x.float()
+    y, rows = model(x).argmax(1), torch.arange(24)
+    twin = BFloat16()(model)
+    exact, near = Probe(model, y).ascend(x, rows, margin), Probe(twin, y).ascend(x, rows, margin)
+    assert near.gradient.dtype == near.logits.dtype == torch.float32
+    assert (near.logits - exact.logits).abs().max() < 0.02 * exact.logits.abs().max()
+    assert not torch.equal(near.logits, exact.logits)
+    alike = torch.cosine_similarity(exact.gradient.flatten(1), near.gradient.flatten(1))
+    assert alike.median() > 0.999
+    attack, threat, streams = PGD(steps=10), Linf(eps=0.05), seeded(0, "bf16", range(24))
+    got = OnTwin(attack=attack, change=BFloat16())(model, x, y, threat, generator=streams)
+    assert torch.equal(got.broken, model(got.x_adv).argmax(1) != y)
+    assert got.broken.any()
+    assert not got.broken.all()
+    # One forward a step, one more at each iterate that errs in bfloat16, and the judging pass.
+    assert (got.forwards <= got.backwards + 3).all()
 
 
 def test_the_gravest_status_stays():

@@ -231,6 +231,21 @@ def test_passes(targets: int, looks: int):
     assert set(got.forwards[others].tolist()) <= {1 + runs * 4 * (looks + 1) + search + 1 for search in (0, 4)}
 
 
+@pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.4)], ids=str)
+def test_a_sparing_run_leaves_what_is_far_and_finds_what_is_near(threat: Threat):
+    x, y, w = linear_problem(20)
+    model = Linear(w, 0.4)
+    full, sparing = (run(FAB(steps=20, sparing=one), model, x, y, threat) for one in (False, True))
+    exact = run(FAB(steps=20), model, x, y, type(threat)(eps=1e3)).distance
+    far, near = exact > 1.7 * threat.size, exact < threat.size
+    assert far.any()
+    assert near.any()
+    assert torch.equal(full.broken, sparing.broken)
+    assert torch.equal(full.x_adv[near], sparing.x_adv[near])
+    assert (full.forwards - sparing.forwards)[far].tolist() == [2 * 15] * int(far.sum())
+    assert torch.equal(full.forwards[near], sparing.forwards[near])
+
+
 def test_it_is_the_same_in_any_company():
     model, x = curved(), linear_problem(9, dtype=torch.float64)[0]
     y = model(x).argmax(1)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from controls import Counting, Coupled, Linear, Saturated, linear_problem, stamped
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from verigrad.attacks.fgsm import FGSM
 from verigrad.attacks.pgd import PGD
@@ -210,3 +211,33 @@ def test_fgsm_is_one_full_step_from_the_image():
         assert got.backwards.tolist() == [1] * len(x)
     with pytest.raises(BadInput, match="score"):
         FGSM(score="loss")
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations whose result the host has to wait for."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in self.WAITING
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_host_waits_once_a_step_to_see_who_is_left(keep: str):
+    x, y, w = linear_problem()
+    waited = []
+    for steps in (3, 13):
+        with Waits() as waits:
+            PGD(steps=steps, keep=keep)(
+                Linear(w, 1e3), x, y, Linf(eps=0.01), generator=seeded(0, "waits", range(len(x)))
+            )
+        waited.append(waits.count)
+    assert waited[1] - waited[0] == 10
+    with Waits() as waits:
+        assert bool((x > 0.5).any())
+    assert waits.count == 1

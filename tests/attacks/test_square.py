@@ -9,7 +9,7 @@ from controls import Coupled, Linear, linear_problem
 from torch import Tensor, nn
 
 from verigrad.attacks.base import Status
-from verigrad.attacks.square import Square, bump, bumps, recolour, regroup, stripes
+from verigrad.attacks.square import Square, _Search, bump, bumps, recolour, regroup, stripes
 from verigrad.core.errors import BadInput
 from verigrad.core.scores import margin
 from verigrad.core.seeds import seeded
@@ -286,6 +286,35 @@ def test_a_coupled_batch_is_asked_as_a_whole():
     got = run(Square(queries=10), model, x, y, Linf(eps=0.1))
     assert {len(part) for part in model.seen} == {6}
     assert got.forwards.tolist() == [12] * 6
+
+
+def test_a_sparing_search_gives_up_where_nothing_is_gained():
+    x = images(3, 1, 5, 5)
+    for threat in THREATS:
+        assert run(Square(queries=100, sparing=True), Flat(), x, zeros(x), threat).forwards.tolist() == [22] * 3
+        assert run(Square(queries=100), Flat(), x, zeros(x), threat).forwards.tolist() == [102] * 3
+        coupled = run(Square(queries=100, sparing=True), Coupled(Flat()), x, zeros(x), threat)
+        assert coupled.forwards.tolist() == [102] * 3
+
+
+def test_a_sparing_search_hopes_for_twice_the_last_gain_in_each_doubling():
+    value, marked = torch.tensor([-1.0, -1.0, -1.0, -torch.inf]), torch.tensor([-1.6, -1.4, -1.0, -torch.inf])
+    some = torch.zeros(4)
+    search = _Search(some, some, value, marked, some, some)
+    assert search.hopes(1.0).tolist() == [True, False, False, False]
+    assert search.hopes(2.0).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_a_sparing_search_is_the_first_part_of_the_full_one(threat: Threat):
+    x, y, w = linear_problem()
+    model = Linear(w, (x.flatten(1).double() @ w.double()).max().item() + 0.2)
+    full, sparing = (run(Square(queries=200, sparing=one), model, x, y, threat) for one in (False, True))
+    assert sparing.broken.any()
+    assert not (sparing.broken & ~full.broken).any()
+    assert torch.equal(full.x_adv[sparing.broken], sparing.x_adv[sparing.broken])
+    assert torch.equal(full.forwards[sparing.broken], sparing.forwards[sparing.broken])
+    assert sparing.forwards.sum() < full.forwards.sum()
 
 
 @pytest.mark.parametrize("fields", [{"queries": 0}, {"restarts": 0}, {"p_init": 0.0}, {"p_init": 1.5}])

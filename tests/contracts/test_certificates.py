@@ -45,6 +45,9 @@ CASES: tuple[Case, ...] = (
     Case(spec="interval:steps=0"),
     Case(spec="spectral"),
     Case(spec="spectral:norm=linf"),
+    Case(spec="smoothing:sigma=0.25,n=200,n0=20", honesty=Honesty.PROBABILISTIC),
+    Case(spec="smoothing:sigma=0.25,n=400,n0=20,radii=(0,0.1),test=staged", honesty=Honesty.PROBABILISTIC),
+    Case(spec="smoothing:sigma=0.25,n=400,n0=20,radii=(0,0.1),test=betting", honesty=Honesty.PROBABILISTIC),
     Case(spec="l-bound", honesty=Honesty.ESTIMATE),
     Case(spec="omega-bound", honesty=Honesty.ESTIMATE),
     Case(spec="clever:groups=4,points=4", honesty=Honesty.ESTIMATE),
@@ -159,10 +162,11 @@ def is_the_same_in_any_company(certificate: Certificate, case: Case) -> None:
 
 
 def never_passes_the_exact_distance(certificate: Certificate, case: Case) -> None:
-    """On a linear classifier; the box of images counts. Nothing is asked of estimates."""
+    """On a linear classifier, which noise does not change; the box of images counts. Nothing is asked of estimates, and
+    at alpha = 0.001 no radius of these few may be wrong by chance."""
     model, x, y, w = linear()
     got = run(certificate, model, x, y)
-    if got.honesty is not Honesty.SOUND:
+    if got.honesty is Honesty.ESTIMATE:
         return
     best = best_linf if certificate.norm == "linf" else best_l2
     right = got.predicted == y

@@ -21,6 +21,7 @@ COUNTS = [
     (sonet.TABLE3, 9),
     (sonet.TABLE4, 8 * 3),
     (optimal_control.TABLE1, 4 * 3),
+    (optimal_control.COST, 1),
     (natural_robustness.TABLE1_MNIST, 4 * 4),
     (natural_robustness.TABLE1_CIFAR, 4 * 4),
     (natural_robustness.TABLE2, 4 * 2),

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from verigrad.core.errors import BadInput
+from verigrad.core.threat import Linf
+from verigrad.models.inspecting import weights_hash
+from verigrad.models.twin import ode_blocks
 from verigrad.papers import gradient_regularization, natural_robustness, optimal_control, sonet
+from verigrad.papers.recipe import Recipe
 from verigrad.papers.reproduce import RECIPES, find, reproduce, results_file
 from verigrad.papers.result import Measured, Status, compared
-from verigrad.papers.workshop import Net, Workshop
+from verigrad.papers.sonet_nets import ALONE, FROZEN, STRONGEST
+from verigrad.papers.workshop import Net, OutOfTime, Workshop
+from verigrad.solvers import Fixed
 
+INDEX = Path(__file__).parents[3] / "shared" / "papers" / "README.md"
 TABLES = [*sonet.TABLES, *optimal_control.TABLES, *natural_robustness.TABLES, *gradient_regularization.TABLES]
+
+NET = Net(model="small-conv:channels=4", data="digits", n=300, epochs=3, lr=0.01, optimiser="adam")
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +35,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=[recipe.id for recipe in RECIPES])
-def test_a_recipe_has_a_cell_for_every_printed_number(recipe, folder: Path) -> None:
+def test_a_recipe_has_a_cell_for_every_printed_number(recipe: Recipe, folder: Path) -> None:
     torch.set_num_threads(1)
     told = reproduce(recipe, "smoke", folder)
-    cells = {(tuple(cell["row"]), cell["column"]): cell for cell in told["cells"]}
-    wanted = [cell for table in TABLES if table.id == recipe.id for cell in table.cells()]
-    assert wanted
-    for cell in wanted:
-        got = cells[cell.row, cell.column]
+    cells = {(tuple(cell["row"]), cell["column"], cell["printed"] is None): cell for cell in told["cells"]}
+    for cell in (cell for table in TABLES if table.id == recipe.id for cell in table.cells()):
+        got = cells[cell.row, cell.column, False]
         assert got["printed"] == cell.printed
+        assert got["protocol"]
         assert got["ours"] is not None or got["reason"]
-    assert told["findings"]
+        assert got["status"] != "differs" or got["reason"]
+    assert told["findings"] or told["series"]
+    assert all(len(one["x"]) == len(one["y"]) > 0 for one in told["series"])
     written = json.loads(results_file(folder, recipe, "smoke").read_text())
     assert written == json.loads(json.dumps(told))
+    assert {"date", "command", "machine", "versions", "seconds", "cpu_seconds"} <= set(written)
+
+
+@pytest.mark.skipif(not INDEX.exists(), reason="the papers' index is not beside this checkout")
+def test_every_id_of_the_index_has_a_recipe() -> None:
+    rows = [line.split("|")[1] for line in INDEX.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    ids = set()
+    for names in (re.findall("`([^`]+)`", row) for row in rows):
+        paper, slash, _ = names[0].partition("/")
+        ids |= {name if "/" in name else f"{paper}/{name}" for name in names if slash}
+    assert len(ids) > 15
+    assert ids <= {recipe.id for recipe in RECIPES}
+
+
+def test_the_sonet_tables_have_what_the_paper_lacks(folder: Path) -> None:
+    for name in ("sonet/table1", "sonet/table2", "sonet/table3", "sonet/table4"):
+        file = results_file(folder, find(name), "smoke")
+        told = json.loads(file.read_text()) if file.exists() else reproduce(find(name), "smoke", folder)
+        assert {cell["column"] for cell in told["cells"]} >= {FROZEN, ALONE, STRONGEST}
+        by_row: dict[tuple[str, ...], dict[str, float]] = {}
+        for cell in (cell for cell in told["cells"] if isinstance(cell["ours"], dict)):
+            by_row.setdefault(tuple(cell["row"]), {})[cell["column"]] = cell["ours"]["value"]
+        for values in (values for values in by_row.values() if STRONGEST in values):
+            assert values[STRONGEST] <= min(value for column, value in values.items() if "L2" not in column), values
 
 
 def test_a_second_run_attacks_nothing_and_says_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,19 +94,77 @@ def test_nets_that_differ_in_anything_are_two() -> None:
     other = Net(model="small-conv", data="digits", epochs=1, lr=0.1, seed=1)
     assert one.name == Net(model="small-conv", data="digits", epochs=1, lr=0.1).name
     assert one.name != other.name
+    assert one.settings == {"model": "small-conv", "data": "digits", "epochs": 1, "lr": 0.1}
 
 
 def test_a_trial_counts_what_the_attacks_leave_together(tmp_path: Path) -> None:
-    from verigrad.core.threat import Linf
-
-    shop = Workshop(tmp_path)
-    net = Net(model="small-conv:channels=4", data="digits", n=300, epochs=3, lr=0.01, optimiser="adam")
-    trial = shop.trial(net, Linf(eps=0.08), n=30)
+    trial = Workshop(tmp_path).trial(NET, Linf(eps=0.08), n=30)
     weak, strong = trial.left("fgsm"), trial.left("pgd:steps=10")
     both = trial.left("fgsm", "pgd:steps=10")
     assert 0 < both.value <= min(weak.value, strong.value)
     assert weak.value < trial.natural().value
     assert both.n == 30
+
+
+def test_attacks_that_were_made_cost_nothing_together(tmp_path: Path) -> None:
+    moves: list[tuple[int, int]] = []
+    shop = Workshop(tmp_path, moved=lambda done, total: moves.append((done, total)))
+    trial = shop.trial(NET, Linf(eps=0.08), n=30)
+    first, second = trial.attempt("fgsm"), trial.attempt("pgd:steps=3")
+    moves.clear()
+    both = trial.surviving("fgsm", "pgd:steps=3")
+    assert moves == [(len(one.attempted), len(one.attempted)) for one in (first, second)]
+    right = len(first.attempted)
+    assert both.value == pytest.approx(100 * (right - len(first.broken | second.broken)) / 30)
+
+
+def test_a_training_that_was_killed_goes_on(tmp_path: Path) -> None:
+    whole = weights_hash(Workshop(tmp_path / "whole").net(NET))
+
+    def kill(done: int, total: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Workshop(tmp_path / "cut", moved=kill).net(NET)
+    steps: list[int] = []
+    again = Workshop(tmp_path / "cut", moved=lambda done, total: steps.append(done)).net(NET)
+    assert steps[0] == 7  # two epochs of three steps were saved
+    assert weights_hash(again) == whole
+
+
+def test_an_attack_that_was_killed_goes_on(tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if 0 < done < total:
+            raise KeyboardInterrupt
+
+    trial = Workshop(tmp_path, moved=kill).trial(NET, Linf(eps=0.08), n=30, batch=10)
+    Workshop(tmp_path).net(NET)
+    with pytest.raises(KeyboardInterrupt):
+        trial.left("pgd:steps=3")
+    seen: list[int] = []
+    shop = Workshop(tmp_path, moved=lambda done, total: seen.append(done))
+    cut = shop.trial(NET, Linf(eps=0.08), n=30, batch=10).left("pgd:steps=3")
+    assert seen[0] == 10
+    assert cut == Workshop(tmp_path).trial(NET, Linf(eps=0.08), n=30, batch=10).left("pgd:steps=3")
+
+
+def test_a_time_limit_stops_before_anything_new(tmp_path: Path) -> None:
+    with pytest.raises(OutOfTime):
+        Workshop(tmp_path, until=time.monotonic() - 1).net(NET)
+    assert not any(tmp_path.iterdir())
+    Workshop(tmp_path).net(NET)
+    with pytest.raises(OutOfTime):
+        Workshop(tmp_path, until=time.monotonic() - 1).trial(NET, Linf(eps=0.08), n=10).left("fgsm")
+
+
+def test_a_twin_is_attacked_in_place_of_its_net(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    net = Net(model="skew-conv:channels=2", data="digits", n=50, epochs=1, lr=0.01)
+    twin = shop.trial(net, Linf(eps=0.1), n=10, change="fixed-steps:method=euler,steps=1")
+    assert all(isinstance(block.solver.control, Fixed) for block in ode_blocks(twin.model))
+    assert not any(isinstance(block.solver.control, Fixed) for block in ode_blocks(shop.net(net)))
+    assert twin.left("fgsm").value <= twin.natural().value
 
 
 @pytest.mark.parametrize(
@@ -94,4 +188,10 @@ def test_what_was_not_run_says_why() -> None:
 def test_bad_names_are_refused(name: str, scale: str, part: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=part):
         reproduce(find(name), scale, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_data_that_are_missing_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--data names the folder that holds cifar10/"):
+        reproduce(find("sonet/table1"), "gpu", tmp_path, data=tmp_path / "none")
     assert not any(tmp_path.iterdir())

@@ -1,11 +1,13 @@
 """What the page of certificates says is what the ledger holds, and a witness inside a radius is never lost."""
 
+import io
 import json
 import math
 
 import pytest
 from certified_runs import build, note
 from drawings import SVG, parsed
+from rich.console import Console
 from test_html import Reader
 
 from verigrad.ledger.errors import LedgerError
@@ -13,7 +15,7 @@ from verigrad.reports.certified import as_dict
 from verigrad.reports.certified_figure import certified_figure
 from verigrad.reports.certified_gathering import gather_certificates
 from verigrad.reports.certified_page import certified_page, write_certificates
-from verigrad.reports.certified_table import contradicted, feet
+from verigrad.reports.certified_table import certified_table, contradicted, feet
 from verigrad.reports.figures import NARROW, WIDE
 
 HALVES = [note("interval", [0.1, 0.3]), note("interval", [0.0, 0.2], first=2)]
@@ -108,6 +110,18 @@ def test_distances_are_in_the_norm_of_the_certificates(tmp_path, norm):
     notes = [note("interval", [0.3] * 4, norm=norm)]
     found = gather_certificates(build(tmp_path, notes, {"fmn": {0: 0.25}}, norm=norm))
     assert found.reach[0] == pytest.approx(0.25, abs=1e-6)
+
+
+def test_the_table_fits_into_80_columns(tmp_path):
+    long = "smoothing:sigma=0.25,radii=(0,0.25,0.5),test=betting"
+    smooth = note(long, [0.3] * 4, honesty="probabilistic", alpha=0.001, forwards=[100_100] * 4)
+    found = gather_certificates(build(tmp_path, [*HALVES, smooth], {"fmn": {0: 0.4}}))
+    told = io.StringIO()
+    Console(file=told, width=80).print(certified_table(found))
+    assert max(map(len, told.getvalue().splitlines())) <= 80
+    for word in ("probabilistic", "sound", "100,100 + 1", "0 of 1"):
+        assert word in told.getvalue()
+    assert "…" not in told.getvalue()
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])

@@ -1,5 +1,8 @@
 """Schedules against PyTorch's own, and bad numbers."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from verigrad import catalog
 from verigrad.core.errors import BadInput
 from verigrad.training.recipe import Recipe
 from verigrad.training.schedule import (
+    FREE,
     GRADIENT_REGULARIZATION,
     MADRY,
     NATURAL_ROBUSTNESS_CIFAR,
@@ -14,6 +18,7 @@ from verigrad.training.schedule import (
     OPTIMAL_CONTROL,
     SONET,
     TRADES,
+    YOPO,
     OneCycle,
     Steps,
 )
@@ -53,6 +58,8 @@ def test_steps_are_taken_where_they_are_due():
         (GRADIENT_REGULARIZATION, 0.1, 200, {59: 0.1, 60: 0.02, 120: 4e-3, 160: 8e-4, 199: 8e-4}),
         (MADRY, 0.1, 150, {49: 0.1, 50: 0.01, 100: 1e-3, 149: 1e-3}),
         (TRADES, 0.1, 76, {74: 0.1, 75: 0.01}),
+        (FREE, 0.1, 80, {39: 0.1, 40: 0.01, 60: 1e-3}),
+        (YOPO, 0.04, 36, {29: 0.04, 30: 4e-3, 34: 4e-4}),
     ],
 )
 def test_the_papers_rates(schedule, lr, epochs, expected):
@@ -66,6 +73,15 @@ def test_the_papers_schedules_can_be_written_as_specs():
     written = "steps:at=(150/350,300/350),factor=(0.1,0.01)"
     assert catalog.build("schedule", written) == SONET
     assert catalog.build("schedule", catalog.describe(SONET)) == SONET
+
+
+def test_the_page_writes_them_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    written = [
+        catalog.build("schedule", spec) for spec in re.findall(r"^\|.*\| `(steps:[^`]+)` \|$", page, re.MULTILINE)
+    ]
+    cifar, mnist = NATURAL_ROBUSTNESS_CIFAR, NATURAL_ROBUSTNESS_MNIST
+    assert written == [SONET, OPTIMAL_CONTROL, mnist, cifar, GRADIENT_REGULARIZATION, MADRY, TRADES, FREE, YOPO]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from short_training import EPS, SHORT, Noisy, short_run, some
+from short_training import EPS, EVERY, SHORT, Noisy, short_run, some
 from torch import nn
 
+from verigrad import catalog
 from verigrad.attacks.pgd import PGD
 from verigrad.core.classifier import predict
 from verigrad.core.errors import BadInput
@@ -22,7 +23,7 @@ from verigrad.training.objectives.natural import Natural
 from verigrad.training.recipe import Recipe
 from verigrad.training.schedule import OneCycle, Steps
 from verigrad.training.trainer import initialised, train
-from verigrad.training.watching import Watch, collapsed
+from verigrad.training.watching import Accuracies, Watch, collapsed, is_best
 
 QUICK = Recipe(epochs=10, optimiser="adam", lr=5e-3, schedule=OneCycle())
 
@@ -91,6 +92,29 @@ def test_history_and_progress_are_told(capsys):
     assert [epoch.number for epoch in told.history] == [1, 2, 3, 4]
     assert [(one.step, one.steps) for one in seen] == [(i + 1, 16) for i in range(16)]
     assert seen[-1].epoch == told.history[2]
+
+
+def test_the_means_of_an_epoch_are_told_while_it_runs():
+    means = []
+    _, told = short_run(progress=lambda one: means.append(one.so_far()))
+    for number, epoch in enumerate(told.history):
+        assert means[4 * number + 3] == pytest.approx(epoch.parts)
+    first = []
+
+    class Spy:
+        def __call__(self, model, x, y, *, generator):
+            loss = Natural()(model, x, y, generator=generator)
+            first.append(loss.parts["cross_entropy"].item())
+            return loss
+
+    means.clear()
+    short_run(method=Spy(), progress=lambda one: means.append(one.so_far()["cross_entropy"]))
+    assert means[:2] == pytest.approx([first[0], (first[0] + first[1]) / 2])
+    assert means[3] == pytest.approx((16 * sum(first[:3]) + 2 * first[3]) / 50)
+
+
+def test_nothing_is_printed(capsys):
+    told = short_run()[1]
     assert set(told.history[0].parts) == {"cross_entropy", "accuracy"}
     assert all(0 <= epoch.validation <= 1 for epoch in told.history)
     assert len(told.validation_ids.unique()) == 10
@@ -266,6 +290,50 @@ def test_the_quick_attack_is_told_and_weaker_threats_break_less():
         assert 0 <= strong.robust <= epoch.robust <= 1
     assert told[0.9].history[-1].robust < 0.2
     assert short_run()[1].history[0].robust is None
+
+
+def test_without_samples_held_out_the_quick_attack_is_on_samples_of_the_training():
+    told = [short_run(replace(SHORT, validation=0), watch=Watch(threat=Linf(eps=eps)))[1] for eps in (1e-6, 0.9)]
+    for epoch, strong in zip(*(one.history for one in told), strict=True):
+        assert epoch.validation is None
+        assert epoch.robust > strong.robust
+    assert told[0].history[-1].robust * 60 == pytest.approx(round(told[0].history[-1].robust * 60))
+    assert told[0].best_epoch is None
+
+
+def test_the_best_epoch_is_chosen_by_robustness_where_it_is_watched():
+    def best(*pairs: tuple[float, float | None]) -> int:
+        history: list[Epoch] = []
+        found = 0
+        for clean, robust in pairs:
+            if is_best(Accuracies(clean, robust), history):
+                found = len(history) + 1
+            history.append(Epoch(len(history) + 1, {}, clean, robust))
+        return found
+
+    assert best((0.5, None), (0.7, None), (0.6, None), (0.7, None)) == 2
+    assert best((0.5, 0.3), (0.6, 0.4), (0.9, 0.1)) == 2
+    assert best((0.5, 0.4), (0.6, 0.4), (0.6, 0.4)) == 2
+    assert not is_best(Accuracies(None, 0.9), [])
+
+
+def test_the_weights_that_are_kept_are_the_most_robust_ones():
+    told = short_run(replace(SHORT, epochs=8, validation=20), watch=Watch(threat=EPS))[1]
+    ranks = [(epoch.robust, epoch.validation) for epoch in told.history]
+    assert len(set(ranks)) > 2
+    assert told.best_epoch == ranks.index(max(ranks)) + 1
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_every_method_takes_low_precision_and_another_layout(spec: str):
+    model = initialised(SmallConvNet, 0)
+    recipe = replace(SHORT, epochs=1, lr=0.01, precision="bfloat16", channels_last=True, clip=1.0, mean_weights=0.9)
+    before = model.state_dict()["layers.2.weight"].clone()
+    train(model, *some(), catalog.build(EVERY[spec], spec), recipe)
+    for weight in model.parameters():
+        assert weight.dtype == torch.float32
+        assert weight.isfinite().all()
+    assert not torch.equal(model.state_dict()["layers.2.weight"], before)
 
 
 def test_a_collapse_is_a_fall_by_more_than_a_fifth():

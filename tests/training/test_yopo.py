@@ -169,7 +169,7 @@ class Weird(nn.Conv2d):
         (nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 3, 3))), "0", True),
         (Normalised(nn.Conv2d(2, 3, 3), (0.5,), (0.2,)), "module", True),
         (nn.Sequential(nn.Tanh(), Normalised(nn.Conv2d(2, 3, 3), (0.5,), (0.2,))), "1.module", False),
-        (ResNet10(channels=4, in_channels=2), "stem.0.0", True),
+        (ResNet10(channels=4, in_channels=2), "stem.0", True),
     ],
 )
 def test_the_first_layer_is_found(model: nn.Module, layer: str, affine: bool):

@@ -155,10 +155,11 @@ class _Search:
         self._drop(inside | failed | (self.state.tau <= LAST_TAU))
 
     def _keep_nearest(self, wrong: Tensor) -> None:
-        distance = (self.here - self.state.x).flatten(1).abs().amax(1)
-        better = wrong & (distance < self.best_distance[self.rows])
-        self.best[self.rows[better]] = self.here[better]
-        self.best_distance[self.rows[better]] = distance[better]
+        distance, least = (self.here - self.state.x).flatten(1).abs().amax(1), self.best_distance[self.rows]
+        better = wrong & (distance < least)
+        # Boolean indices would have to wait for the accelerator.
+        self.best[self.rows] = torch.where(_column(better), self.here, self.best[self.rows])
+        self.best_distance[self.rows] = torch.where(better, distance, least)
 
     def _begin_rounds(self, which: Tensor) -> None:
         """Each of `which` (R,) starts again from where it is, with a smaller tau."""

@@ -112,15 +112,20 @@ class StandardEnsemble:
     costs the same in any. With fewer than four classes, where the targeted DLR is not defined, the targeted margin
     stands for it. A pass on x, which tells the classes, is counted.
 
+    A sample that nothing breaks takes about 9,700 passes, half of them Square's. The sparing form, which is ours, lets
+    FAB and Square give up samples without hope; what is left is then an upper bound by a weaker search.
+
     Args:
         steps: of both Auto-PGDs and of FAB.
         targets: wrong classes that Auto-PGD and FAB aim at.
         queries: of Square.
+        sparing: whether FAB and Square give up samples without hope, by their own rules.
     """
 
     steps: int = 100
     targets: int = 9
     queries: int = 5000
+    sparing: bool = False
 
     def __post_init__(self) -> None:
         if self.targets < 1:
@@ -132,8 +137,8 @@ class StandardEnsemble:
         return (
             AutoPGD(steps=self.steps),
             AutoPGD(steps=self.steps, score="dlr" if classes >= 4 else "margin", targets=self.targets),
-            FAB(steps=self.steps, targets=self.targets),
-            Square(queries=self.queries),
+            FAB(steps=self.steps, targets=self.targets, sparing=self.sparing),
+            Square(queries=self.queries, sparing=self.sparing),
         )
 
     def __call__(

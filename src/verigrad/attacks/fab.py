@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +24,8 @@ SEARCHES, START_SHARE = 3, 0.5
 # Which share of the margin of an error the final search leaves it with. With none, rounding would decide whether the
 # point found is an error.
 LEFT_OVER = 0.05
+# A sparing run gives up, after a quarter of its steps, samples that are then farther from x than so many times eps.
+LOOK_BACK, WITHIN = 0.25, 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,11 @@ class FAB:
     the boundary; a score that is not finite has no hyperplane. Scores are compared with gradients, so a twin must not
     scale one of them, as `float64` does.
 
+    A sparing attack looks only for errors inside the threat, which is ours: a run ends after a quarter of its steps
+    where a sample's iterate is then more than 1.5 · eps away from x.
+
     Where predictions depend on batch-mates, an error was met beside the others' iterates of that step and need not
-    stand in the final batch.
+    stand in the final batch; no run ends early.
 
     Args:
         steps: projections in one run, from 1 up.
@@ -61,6 +67,7 @@ class FAB:
         alpha_max: the largest pull towards x, in [0, 1].
         beta: which share of the way from x is kept after an error, inside (0, 1).
         eta: how far beyond a hyperplane a step goes, from 1 up.
+        sparing: whether runs without hope of an error inside the threat end early.
     """
 
     steps: int = 100
@@ -69,6 +76,7 @@ class FAB:
     alpha_max: float = 0.1
     beta: float = 0.9
     eta: float = 1.05
+    sparing: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
@@ -114,7 +122,13 @@ class FAB:
     def _walk(self, probe: Probe, nearest: Nearest, rows: Tensor, here: Tensor, rivals: Sequence[Tensor]) -> None:
         """One run from here (R, C, H, W), whose errors nearest is told."""
         x = nearest.x[rows]
-        for _ in range(self.steps):
+        look_back = math.ceil(LOOK_BACK * self.steps) if self.sparing and not probe.coupled else -1
+        for step in range(self.steps):
+            if step == look_back:
+                near = nearest.threat.distance(here, x) <= WITHIN * nearest.threat.size
+                rows, here, x = rows[near], here[near], x[near]
+            if not len(rows):
+                return
             border, wrong = _border(probe, _among(nearest.x, rows, here), rows, rivals, nearest.threat)
             nearest.note(here, rows, wrong)
             here = self._step(here, x, border, nearest.threat)

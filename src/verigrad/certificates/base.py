@@ -68,8 +68,8 @@ class Certificate(Protocol):
 
 @runtime_checkable
 class Long(Protocol):
-    """A certificate that takes long for each image: it says how many of them make a part of a run, and tells, each time
-    that it looks, how many are settled."""
+    """A certificate that takes long for each image: it says how many of them make a part of a run, and tells now and
+    then how many are settled."""
 
     @property
     def part(self) -> int: ...

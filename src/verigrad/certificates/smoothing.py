@@ -119,7 +119,7 @@ class Smoothing:
     def watched(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: SampleGenerator, told: Callable[[int], None]
     ) -> Certified:
-        """The same, telling after each look how many images are settled."""
+        """The same, telling how many images are settled, when one is and whenever the draws have doubled."""
         check_images(x, y, generator)
         choosing, following = generator.bits(2).T.tolist()
         noise = {"sigma": self.sigma, "batch": self.batch, "dtype": self.dtype}
@@ -140,7 +140,7 @@ class Smoothing:
             assumptions=self._assumptions(),
             forwards=forwards,
             backwards=torch.zeros_like(forwards),
-            facts={"sigma": self.sigma, "largest": self.largest},
+            facts={"sigma": self.sigma, "largest_radius": self.largest},
         )
 
     def _follow(self, votes: NoisyVotes, leader: Tensor, right: np.ndarray, told: Callable[[int], None]) -> _Followed:
@@ -149,7 +149,7 @@ class Smoothing:
         shares = ndtr(np.array(self.radii or (0.0,)) / self.sigma)
         k, drawn, lower = np.zeros(len(right), np.int64), np.zeros(len(right), np.int64), np.zeros(len(right))
         open_ = np.arange(len(right))
-        t = 0
+        t, heard = 0, 0
         while len(open_) and t < rule.n:
             seen, t = t, rule.next_look(t)
             counts = votes.more(open_.tolist(), t - seen)
@@ -157,8 +157,11 @@ class Smoothing:
             k[open_] += counts.gather(1, own[:, None]).squeeze(1).cpu().numpy()
             drawn[open_] += math.ceil((t - seen) / BLOCK) * BLOCK
             lower[open_] = np.maximum(lower[open_], rule.bound(k[open_], t))
-            open_ = open_[~self._settled(rule, k[open_], t, lower[open_], right[open_], shares)]
-            told(len(right) - len(open_))
+            settled = self._settled(rule, k[open_], t, lower[open_], right[open_], shares)
+            open_ = open_[~settled]
+            if settled.any() or t >= 2 * heard:
+                heard = t
+                told(len(right) - len(open_))
         return _Followed(lower, drawn)
 
     def _settled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
 Curve = Mapping[str, Any]
 
@@ -56,14 +56,15 @@ def file_name(id: str, figure: str, scale: str) -> str:
 def drawn(curves: Sequence[Curve]) -> str:
     """One figure as SVG: the curves of one name, on one pair of axes, with a legend beside it if there are several."""
     first = curves[0]
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": first["figure"]}):
+    style: Any = {**STYLE, "svg.hashsalt": first["figure"]}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.2, 4.2) if _plane(first) else (5.4, 3.4))
         axes = figure.add_subplot()
         _frame(axes, curves)
         named = [curve for curve in curves if curve["name"] != CIRCLE]
         for curve, look in zip(named, _looks(named), strict=True):
             (_cloud if curve["points"] else _line)(axes, curve, look)
-        if len(named) > 1:
+        if len(named) > 1 or _plane(first):
             _legend(axes, len(named))
         text = io.StringIO()
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
@@ -99,8 +100,9 @@ def _circle(axes: Axes) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.axhline(0, color=INK, linewidth=0.6)
     axes.axvline(0, color=INK, linewidth=0.6)
-    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=1.0, linestyle=(0, (4, 2))))
-    axes.text(0.715, 0.715, "unit circle", fontsize=7.5, ha="left", va="bottom", color=INK)
+    turn = [2 * math.pi * k / 96 for k in range(97)]
+    x, y = [math.cos(at) for at in turn], [math.sin(at) for at in turn]
+    axes.plot(x, y, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), label=CIRCLE)
 
 
 def _wide(curves: Sequence[Curve], axis: str) -> bool:

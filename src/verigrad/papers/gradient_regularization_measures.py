@@ -14,6 +14,7 @@ import torch
 from scipy.special import bdtr
 
 from verigrad import catalog
+from verigrad.core.errors import VerigradError
 from verigrad.core.seeds import seeded
 from verigrad.papers.gradient_regularization_settings import UNDEFENDED, Setting
 from verigrad.papers.result import Measured, Result, row_of
@@ -60,8 +61,14 @@ def wrong(trial: Trial) -> Measured:
 
 
 def mean(values: Sequence[float]) -> Measured:
-    """The mean of those that are finite, with the normal 95 % interval of a mean."""
+    """The mean of those that are finite, with the normal 95 % interval of a mean.
+
+    Raises:
+        VerigradError: none is.
+    """
     known = [value for value in values if math.isfinite(value)]
+    if not known:
+        raise VerigradError("No attack has found an error of any image, however far. Give the attacks more steps.")
     middle = math.fsum(known) / len(known)
     deviation = math.sqrt(math.fsum((value - middle) ** 2 for value in known) / max(1, len(known) - 1))
     reach = 1.96 * deviation / math.sqrt(len(known))
@@ -95,12 +102,15 @@ def contradicted(found: Sequence[float], near: Near) -> Measured:
     return Measured.share(sum(distance < radius for radius, distance in both), len(both))
 
 
-def hours(workshop: Workshop, at: Setting, row: str) -> Measured:
-    """Training time in the paper's unit, with an interval from order statistics; kept once measured.
+def hours(workshop: Workshop, at: Setting, row: str) -> Measured | None:
+    """Training time in the paper's unit, with an interval from order statistics; kept once measured. The undefended
+    net's is that unit.
 
     Steps of this training and of the undefended net's alternate, so that a busy machine slows both; each pair is a
     ratio, and an epoch of `free` has as many batches but is one of fewer.
     """
+    if row == UNDEFENDED:
+        return None
     net = at.net(row)
     file = workshop.folder / "timings" / f"{net.name}.json"
     if not file.exists():
@@ -151,4 +161,5 @@ def cells(table: Table, row: tuple[str, ...], found: Mapping[str, Measured | Non
         printed = table.printed(*row, column=column) if column in table.columns else None
         band = POINTS if column.endswith("%") else max(LEAST, SHARE * printed if isinstance(printed, float) else 0.0)
         told = f"{at.protocol}; {TIMES}" if column == "hours" else at.protocol
-        yield from row_of(table, row, {column: ours}, band=band, protocol=told, reason=at.told)
+        why = f"{UNIT} h of it are the unit of the other rows" if ours is None else at.told
+        yield from row_of(table, row, {column: ours}, band=band, protocol=told, reason=why)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from verigrad.papers.gradient_regularization import B3_IMAGENET, TABLE1, TABLE1_IMAGENET, TABLE2, TABLE2_IMAGENET
 from verigrad.papers.gradient_regularization_bounds import b3, b5, b6
+from verigrad.papers.gradient_regularization_claims import STRONG, Values, costs, defences, distances, honesty
 from verigrad.papers.gradient_regularization_measures import (
     ASCENT,
     BALL,
@@ -29,13 +30,11 @@ from verigrad.papers.workshop import Workshop
 
 FIGURE1 = "gradient-regularization/figure1"
 IMAGENET = "gradient-regularization/imagenet"
-STRONG = "l1 finite differences λ=1 h=0.1"
 # The curves of figure 1, by norm: the step 0.1 of table 1 under Linf, 0.01 under L2.
 CURVES = {
     "linf": (UNDEFENDED, "l1 finite differences λ=0.1", STRONG, "7-step Linf 8/255"),
     "l2": (UNDEFENDED, "l2 finite differences λ=0.1", "l2 finite differences λ=1", "7-step Linf 8/255"),
 }
-Values = dict[str, dict[str, Measured]]
 
 
 def table1(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
@@ -48,7 +47,7 @@ def table1(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
         bounded = at.certified(workshop, row[0])
         ladder = tuple(at.sizes.values())
         plain, ascent = (radii(bounded, omega("linf", how, ladder)) for how in (BALL, ASCENT))
-        found = {"clean error %": wrong(bounded)}
+        found: dict[str, Measured | None] = {"clean error %": wrong(bounded)}
         found |= {f"omega {size} %": uncertified(plain, eps) for size, eps in at.sizes.items()}
         found |= {f"error {size} %": error_at(near, eps) for size, eps in at.sizes.items()}
         found["hours"] = hours(workshop, at, row[0])
@@ -56,78 +55,11 @@ def table1(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
         found["contradicted %"] = contradicted(plain, near)
         found["contradicted by ascent %"] = contradicted(ascent, near)
         yield from cells(TABLE1, row, found, at)
-        values[row[0]] = found
+        values[row[0]] = {column: ours for column, ours in found.items() if ours is not None}
         finders += near.finders
-    yield from _defences(values)
-    yield from _costs(values)
-    yield from _honesty(values, finders, at.n * len(values))
-
-
-def _defences(values: Values) -> Iterator[Finding]:
-    """Which training leaves fewer errors under attack."""
-    sizes = ("error 2/255 %", "error 8/255 %")
-    weak = "l1 finite differences λ=0.1"
-    orders = (
-        ("The penalty by finite differences with λ = 1 leaves fewer errors than no defence", STRONG, UNDEFENDED),
-        ("With λ = 0.1 finite differences leave fewer errors than double backprop", weak, "l1 double backprop λ=0.1"),
-        ("With λ = 1 finite differences leave fewer errors than double backprop", STRONG, "l1 double backprop λ=1"),
-        (
-            "7-step training at 8/255 leaves fewer errors at 8/255 than the strongest penalty",
-            "7-step Linf 8/255",
-            STRONG,
-        ),
-    )
-    for claim, better, worse in orders:
-        asked = sizes[1:] if "at 8/255" in claim else sizes
-        yield Finding(
-            TABLE1.id,
-            claim if len(asked) == 1 else f"{claim}, at both sizes",
-            all(values[better][size].value < values[worse][size].value for size in asked),
-            "; ".join(f"{size.removesuffix(' %')}: {_against(values, size, better, worse)}" for size in asked),
-        )
-    yield Finding(
-        TABLE1.id,
-        "The stronger penalty trades clean accuracy for robustness: λ = 1 errs more on clean images than λ = 0.1, "
-        "and less at 8/255",
-        values[STRONG]["clean error %"].value > values[weak]["clean error %"].value
-        and values[STRONG][sizes[1]].value < values[weak][sizes[1]].value,
-        f"clean {_against(values, 'clean error %', STRONG, weak)}, 8/255 {_against(values, sizes[1], STRONG, weak)}",
-    )
-
-
-def _against(values: Values, column: str, one: str, other: str) -> str:
-    return f"{values[one][column].value:.1f} against {values[other][column].value:.1f} %"
-
-
-def _costs(values: Values) -> Iterator[Finding]:
-    """What training costs, as ratios of times."""
-    fast = values[STRONG]["hours"].value
-    for claim, slow in (
-        ("7-step training takes over twice the time of the penalty by finite differences", "7-step Linf 8/255"),
-        ("Double backprop takes half as long again as finite differences", "l1 double backprop λ=1"),
-    ):
-        ratio = values[slow]["hours"].value / fast
-        least = 2.0 if slow.startswith("7") else 1.5
-        yield Finding(TABLE1.id, claim, ratio >= least, f"{ratio:.2f} times")
-
-
-def _honesty(values: Values, finders: Counter[str], images: int) -> Iterator[Finding]:
-    """Whose error was nearest, and what attacks say of the bounds."""
-    name, count = finders.most_common(1)[0]
-    yield Finding(
-        TABLE1.id,
-        "PGD finds the nearest error of most images, and another attack that of many",
-        name == "smallest-eps" and count > finders.total() / 2 and finders.total() - count > finders.total() / 20,
-        ", ".join(f"{'PGD' if one == 'smallest-eps' else one} {k}" for one, k in finders.most_common()),
-    )
-    for column, how in (("contradicted %", "random v"), ("contradicted by ascent %", "v by ascent")):
-        false = sum(round(found[column].value * found[column].n / 100) for found in values.values())
-        yield Finding(
-            TABLE1.id,
-            f"The omega-bound with {how} is wrong on some images",
-            false > 0,
-            f"{false} of {images} images have an error nearer than their radius",
-        )
+    yield from defences(values)
+    yield from costs(values)
+    yield from honesty(values, finders, at.n * len(values))
 
 
 def table2(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
@@ -139,7 +71,7 @@ def table2(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
         bounded = at.certified(workshop, row[0])
         constant = radii(bounded, "l-bound:norm=l2,sampler=images")
         plain, ascent = (radii(bounded, omega("l2", how)) for how in (BALL, ASCENT))
-        found = {
+        found: dict[str, Measured | None] = {
             "clean error %": wrong(bounded),
             "L-bound": mean(constant),
             "omega-bound": mean(plain),
@@ -151,39 +83,8 @@ def table2(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
             "omega-bound by ascent contradicted %": contradicted(ascent, near),
         }
         yield from cells(TABLE2, row, found, at)
-        values[row[0]] = found
-    yield from _distances(values)
-
-
-def _distances(values: Values) -> Iterator[Finding]:
-    far = {row: found["nearest error"].value for row, found in values.items()}
-    best = max(far, key=far.__getitem__)
-    yield Finding(
-        TABLE2.id,
-        "The penalty by finite differences with λ = 1 puts errors farther away than any other training",
-        best == "l2 finite differences λ=1",
-        "; ".join(f"{row} {value:.2f}" for row, value in sorted(far.items(), key=lambda pair: -pair[1])[:4]),
-    )
-    double = far["l2 double backprop λ=1"]
-    yield Finding(
-        TABLE2.id,
-        "By double backprop the same penalty hardly helps: its mean distance is at most 1.25 of the undefended net's",
-        double <= 1.25 * far[UNDEFENDED],
-        f"{double:.2f} against {far[UNDEFENDED]:.2f}",
-    )
-    for column in ("omega-bound", "omega-bound by ascent"):
-        nearer = [row for row in values if row != UNDEFENDED and _nearer(values[row], column)]
-        yield Finding(
-            TABLE2.id,
-            f"The {column} is nearer than the L-bound to what attacks find, on every defended net",
-            len(nearer) == len(values) - 1,
-            f"{len(nearer)} of {len(values) - 1} nets",
-        )
-
-
-def _nearer(found: Mapping[str, Measured], column: str) -> bool:
-    reached = found["nearest error"].value
-    return abs(found[column].value - reached) < abs(found["L-bound"].value - reached)
+        values[row[0]] = {column: ours for column, ours in found.items() if ours is not None}
+    yield from distances(values)
 
 
 def figure1(workshop: Workshop, scale: str) -> Iterator[Result | Finding | Series]:

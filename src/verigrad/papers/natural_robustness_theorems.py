@@ -17,9 +17,9 @@ from verigrad.models.dynamics.trajectory import trajectory
 from verigrad.models.networks.neural_ode import NeuralODE
 from verigrad.models.networks.residual import ResidualNet
 from verigrad.models.twin import twin
-from verigrad.papers.natural_robustness_figures import SWEEPS
 from verigrad.papers.natural_robustness_schemes import schemes
 from verigrad.papers.natural_robustness_settings import half
+from verigrad.papers.natural_robustness_sweep import SWEEPS
 from verigrad.papers.result import Finding, Measured, Result, Series, compared
 from verigrad.papers.workshop import Workshop
 from verigrad.solvers import EULER, Fixed
@@ -30,7 +30,7 @@ STEPS = (1.0, 0.1, 0.01)
 EULERS = (4, 16, 64)
 EPS = 0.1
 # Images and Lanczos iterations, by scale.
-COUNTS = {"smoke": (2, 4), "cpu": (10, 20), "gpu": (50, 20), "paper": (50, 20)}
+COUNTS = {"smoke": (2, 2), "cpu": (5, 10), "gpu": (50, 20), "paper": (50, 20)}
 # Rounding in float32 against a bound that may be met exactly.
 SLACK = 1 + 1e-4
 
@@ -39,7 +39,8 @@ def theorems(workshop: Workshop, scale: str) -> Iterator[Result | Finding | Seri
     """Theorem 3.1 on ResNet56, both theorems on the neural ODE, and the schemes of section 3.3."""
     residual = {h: _residual(workshop, scale, h) for h in STEPS}
     walks = {"dopri5": _walk(workshop, scale, None)}
-    walks |= {f"Euler, {steps} steps": _walk(workshop, scale, steps) for steps in EULERS}
+    euler = EULERS[:1] if scale == "smoke" else EULERS
+    walks |= {f"Euler, {steps} steps": _walk(workshop, scale, steps) for steps in euler}
     told = {"ResNet56": SWEEPS[scale].told, "neural ODE": half(scale, "CIFAR-10").told}
     for h, growth in residual.items():
         yield from _cells(f"ResNet56, h = {h:g}", growth, told["ResNet56"])
@@ -59,6 +60,7 @@ def _claims(residual: dict[float, ErrorGrowth], walks: dict[str, ErrorGrowth]) -
         "With h = 1 the bound of Theorem 3.1 is destroyed: errors in ResNet56 pass (1 + hK)^n of Eq. (10)",
         broken > SLACK,
         f"the largest error is {broken:.2g} of the bound at its place (K measured, a lower estimate)",
+        "Eq. (10) is the triangle inequality step by step, and holds for every h with the blocks' own constants",
     )
     grown = {h: _growth(one) for h, one in residual.items()}
     yield Finding(
@@ -80,19 +82,21 @@ def _claims(residual: dict[float, ErrorGrowth], walks: dict[str, ErrorGrowth]) -
         "The bound keeps the change in the neural ODE smaller than in ResNet56: its constant is the smaller one",
         _bound(ode) < net,
         f"10^{_bound(ode):.1f} for the neural ODE, 10^{net:.1f} for nine blocks of ResNet56 with h = 1",
+        "the exponent is K times the length of the interval, and that of the neural ODE is the longer one",
     )
     yield Finding(
         ID,
         "Errors grow less along the neural ODE than along nine blocks of ResNet56 with h = 1",
         _growth(ode) < grown[1.0],
         f"{_growth(ode):.2f}-fold against {grown[1.0]:.2f}-fold",
+        "each error is measured in its own net's features, so that this orders nets of one kind at best",
     )
 
 
 def _residual(workshop: Workshop, scale: str, h: float) -> ErrorGrowth:
     """The blocks of ResNet56's first stage, all of one shape."""
     at = SWEEPS[scale]
-    model = workshop.net(at.trained(f"{at.net},h={h:g}"))
+    model = workshop.net(at.stepped(h))
     assert isinstance(model, ResidualNet)
     assert isinstance(model.stages, nn.Sequential)
     first = model.stages[0]

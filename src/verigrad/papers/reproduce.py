@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,14 +20,22 @@ from typing import Any
 import torch
 
 from verigrad.core.errors import BadInput
-from verigrad.papers import gradient_regularization_recipes, natural_robustness_recipes, sonet_recipes
+from verigrad.papers import (
+    gradient_regularization_recipes,
+    natural_robustness_recipes,
+    optimal_control_recipes,
+    sonet_recipes,
+)
 from verigrad.papers.recipe import SCALES, Recipe
 from verigrad.papers.result import Finding, Result, Series
 from verigrad.papers.workshop import Workshop
 
 FORMAT = 1
+# A list of numbers, which is written on one line.
+NUMBERS = re.compile(r"\[[-+0-9.e,\s]+\]")
 RECIPES: tuple[Recipe, ...] = (
     *sonet_recipes.RECIPES,
+    *optimal_control_recipes.RECIPES,
     *natural_robustness_recipes.RECIPES,
     *gradient_regularization_recipes.RECIPES,
 )
@@ -96,10 +105,8 @@ def reproduce(
     told = watching or Watching()
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     file = results_file(folder, recipe, scale)
-    found: list[Result | Finding | Series] = []
     with _timed(file) as spent:
-        for one in recipe.redo(Workshop(folder / scale, told.tell, told.moved, data, until), scale):
-            found.append(one)
+        found = list(recipe.redo(Workshop(folder / scale, told.tell, told.moved, data, until), scale))
     written = {
         "format": FORMAT,
         "id": recipe.id,
@@ -146,5 +153,6 @@ def _machine() -> str:
 def _write(path: Path, told: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    draft.write_text(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+    draft.write_text(NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n", encoding="utf-8")
     draft.replace(path)

@@ -102,7 +102,9 @@ class Series(NamedTuple):
     points: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return self._asdict()
+        """With five digits, which is more than a figure shows."""
+        x, y = (tuple(float(f"{value:.5g}") for value in values) for values in (self.x, self.y))
+        return self._replace(x=x, y=y)._asdict()
 
 
 def compared(

@@ -32,23 +32,23 @@ def on_twin(attack: str, change: str) -> str:
     return f"on-twin:attack={name}({pairs}),change={change}"
 
 
-def further(trial: Trial, own: str, steps: int, *, ode: bool = True) -> dict[str, Measured | None]:
+def further(trial: Trial, *own: str, steps: int, ode: bool = True) -> dict[str, Measured | None]:
     """What the tables lack: PGD with the grid frozen, PGD whose gradient is that of each image alone, and what is left
-    by these two, the row's own attack and PGD on the margin together, with and without the grid.
+    by these two, the table's own attacks and PGD on the margin together, with and without the grid.
 
     Args:
-        own: the row's attack.
+        own: the table's attacks on this net.
         steps: of all the others.
         ode: whether the net has a solver at all.
     """
     plain, margin = pgd(trial.threat, steps), pgd(trial.threat, steps, "margin")
     if not ode:
-        return {STRONGEST: trial.surviving(own, plain, margin)}
+        return {STRONGEST: trial.surviving(*own, plain, margin)}
     frozen, alone = on_twin(plain, "frozen-grid"), on_twin(plain, "batch-of-one")
     return {
         FROZEN: trial.surviving(frozen),
         ALONE: trial.surviving(alone),
-        STRONGEST: trial.surviving(own, plain, frozen, alone, margin, on_twin(margin, "frozen-grid")),
+        STRONGEST: trial.surviving(*own, plain, frozen, alone, margin, on_twin(margin, "frozen-grid")),
     }
 
 
@@ -89,7 +89,6 @@ def trained(at: Setting, model: str, *, objective: str = "natural", seed: int = 
     )
 
 
-def cells(
-    table: Table, row: tuple[str, ...], found: Mapping[str, Measured | None], at: Setting, reason: str = ""
-) -> Iterator[Result]:
-    return row_of(table, row, found, band=BAND, protocol=at.protocol, reason=reason)
+def cells(table: Table, row: tuple[str, ...], found: Mapping[str, Measured | None], at: Setting) -> Iterator[Result]:
+    """The cells of one row, the paper's columns and ours."""
+    return row_of(table, row, found, band=BAND, protocol=at.protocol, reason=at.why)

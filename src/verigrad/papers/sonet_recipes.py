@@ -27,13 +27,14 @@ def table1(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
         name, channels, attack = row
         one = net(at, name, channels)
         linf, l2 = (workshop.trial(one, threat, n=at.n) for threat in (Linf(eps=at.linf), L2(eps=at.l2)))
-        own = pgd(linf.threat, at.steps[attack])
+        own = {words: pgd(linf.threat, steps) for words, steps in at.steps.items()}
         found: dict[str, Measured | None] = {
             "natural %": linf.natural(),
-            "Linf 0.031 %": linf.surviving(own),
+            "Linf 0.031 %": linf.surviving(own[attack]),
             "L2 0.5 %": l2.surviving(pgd(l2.threat, at.steps[attack])),
         }
-        found |= further(linf, own, at.further_steps[attack], ode=not name.startswith("ResNet"))
+        ode = not name.startswith("ResNet")
+        found |= further(linf, *own.values(), steps=at.further_steps[attack], ode=ode)
         yield from cells(TABLE1, row, found, at)
         left[row] = found
     yield _hidden(left)
@@ -81,13 +82,10 @@ def table2(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
     for row in TABLE2.rows():
         name, solver = row
         trial = workshop.trial(with_solver(at, name, solver), Linf(eps=at.linf), n=at.n)
-        own = pgd(trial.threat, at.steps["PGD-20"])
-        found: dict[str, Measured | None] = {
-            "natural %": trial.natural(),
-            "PGD-20 %": trial.surviving(own),
-            "PGD-1000 %": trial.surviving(pgd(trial.threat, at.steps["PGD-1000"])),
-        }
-        found |= further(trial, own, at.further_steps["PGD-20"])
+        own = {words: pgd(trial.threat, steps) for words, steps in at.steps.items()}
+        found: dict[str, Measured | None] = {"natural %": trial.natural()}
+        found |= {f"{words} %": trial.surviving(attack) for words, attack in own.items()}
+        found |= further(trial, *own.values(), steps=at.further_steps["PGD-20"])
         yield from cells(TABLE2, row, found, at)
         (adaptive if " " in solver else fixed).append(_value(found, "PGD-20 %"))
         if " " in solver:
@@ -119,7 +117,7 @@ def table4(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
             "SPSA %": trial.surviving(at.spsa),
         }
         kind = row[0].partition("-")[0]
-        found |= further(trial, at.cw, at.further_steps["PGD-20"], ode=kind != "ResNet10")
+        found |= further(trial, at.cw, at.spsa, steps=at.further_steps["PGD-20"], ode=kind != "ResNet10")
         yield from cells(TABLE4, row, found, at)
         left.setdefault(kind, []).append(_value(found, "CW-Linf %"))
         shown.setdefault(kind, []).append(trial.surviving(pgd(trial.threat, at.steps["PGD-20"])).value)

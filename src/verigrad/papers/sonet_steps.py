@@ -12,9 +12,9 @@ from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf, Threat
 from verigrad.data.images import Images
 from verigrad.models.twin import ode_blocks
-from verigrad.papers.result import Finding, Measured, Result, Series, Status, row_of
+from verigrad.papers.result import Finding, Measured, Result, Series, Status
 from verigrad.papers.sonet import TABLE3
-from verigrad.papers.sonet_nets import BAND, further, pgd, with_solver
+from verigrad.papers.sonet_nets import cells, further, pgd, with_solver
 from verigrad.papers.sonet_settings import SETTINGS, Setting
 from verigrad.papers.workshop import Workshop
 
@@ -72,7 +72,7 @@ def _times(row: tuple[str, ...], times: tuple[float, ...], at: Setting) -> Resul
     assert isinstance(printed, tuple)
     near = len(printed) == len(times)
     near = near and max(abs(a - b) for a, b in zip(times, printed, strict=True)) <= TIMES_BAND
-    status, reason = (Status.MATCH, "") if near else (Status.DIFFERS, at.protocol)
+    status, reason = (Status.MATCH, "") if near else (Status.DIFFERS, at.why or at.protocol)
     return Result(TABLE3.id, row, "times", printed, times, TIMES_BAND, status, reason, at.protocol)
 
 
@@ -81,5 +81,5 @@ def _accuracy(workshop: Workshop, solver: str, at: Setting) -> Iterator[Result]:
     trial = workshop.trial(with_solver(at, "ODENet", solver), Linf(eps=at.linf), n=at.n)
     own = pgd(trial.threat, at.steps["PGD-20"])
     found: dict[str, Measured | None] = {"PGD-20 %": trial.surviving(own)}
-    found |= further(trial, own, at.further_steps["PGD-20"])
-    yield from row_of(TABLE3, (solver, "20"), found, band=BAND, protocol=at.protocol)
+    found |= further(trial, own, steps=at.further_steps["PGD-20"])
+    yield from cells(TABLE3, (solver, "20"), found, at)

@@ -14,14 +14,13 @@ from verigrad.reports.numbers import MISSING, percent, quantity
 def certified_table(found: Certificates) -> RenderableType:
     """Rows are certificates; below them what the numbers mean."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("certificate", overflow="fold")
-    table.add_column("class")
-    for name in ("certified", "abstained", "mean radius", "median", "passes an image", "contradictions"):
+    # The class below the name: side by side they do not fit into 80 columns.
+    table.add_column("certificate\nclass", overflow="fold")
+    for name in ("certified", "abstained", "mean\nradius", "median", "passes\nan image", "contra-\ndictions"):
         table.add_column(name, justify="right")
     for row in found.rows:
         table.add_row(
-            Text(row.label),
-            row.honesty,
+            Text(row.label).append(f"\n{row.honesty}", "dim"),
             percent(row.share(0.0), found.n),
             percent(row.abstained / found.n, found.n),
             quantity(row.mean),
@@ -35,7 +34,9 @@ def certified_table(found: Certificates) -> RenderableType:
 
 def passes(row: Row, n: int) -> str:
     """Forwards and backwards an image: "12 + 3"."""
-    return f"{quantity(row.forwards / n)} + {quantity(row.backwards / n)}"
+    return " + ".join(
+        f"{each:,.0f}" if each >= 100 else quantity(each) for each in (row.forwards / n, row.backwards / n)
+    )
 
 
 def contradicted(row: Row) -> str:

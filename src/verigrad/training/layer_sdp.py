@@ -11,11 +11,19 @@ from torch import Tensor
 
 from verigrad.core.errors import BadInput
 
-# SCS stops where all residuals are below; its largest difference from the projection was then below 1e-7.
+# Of SCS's residuals; the programme's solution was then within 1e-7 of the projection.
 TOLERANCE = 1e-8
 
 
-def solve(pull: Tensor, theta: Tensor, alpha: float, beta: float, *, shifted: bool = False) -> Tensor:
+def solve(
+    pull: Tensor,
+    theta: Tensor,
+    alpha: float,
+    beta: float,
+    *,
+    shifted: bool = False,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
     """The θ with
 
         max ⟨G, θ⟩ − α‖θ‖² − β‖θ − θ'‖²   subject to   (I, A; Aᵀ, I) ⪰ 0,   A = θ, or I + θ if `shifted`,
@@ -27,6 +35,7 @@ def solve(pull: Tensor, theta: Tensor, alpha: float, beta: float, *, shifted: bo
         pull: G = Σ p xᵀ = −∂J/∂θ, (m, n).
         theta: θ', the weights before.
         alpha, beta: from 0 up, not both 0.
+        tolerance: of SCS's residuals.
 
     Raises:
         BadInput: cvxpy or SCS is not installed, or finds no solution.
@@ -41,7 +50,7 @@ def solve(pull: Tensor, theta: Tensor, alpha: float, beta: float, *, shifted: bo
     inner = found + np.eye(m) if shifted else found
     constraint = cp.bmat([[np.eye(m), inner], [inner.T, np.eye(n)]]) >> 0
     problem = cp.Problem(cp.Maximize(gain - b * cp.sum_squares(found - before)), [constraint])
-    problem.solve(solver="SCS", eps_abs=TOLERANCE, eps_rel=TOLERANCE, max_iters=200_000)
+    problem.solve(solver="SCS", eps_abs=tolerance, eps_rel=tolerance, max_iters=200_000)
     if problem.status != "optimal" or found.value is None:
         raise BadInput(f"SCS finds no solution of a layer problem of {m}×{n}: {problem.status}. Use solver=clip.")
     return torch.as_tensor(found.value).to(theta)

@@ -34,8 +34,10 @@ class Constraint:
     sure: bool
 
     def __call__(self, layer: Layer) -> bool:
-        """Constrains a layer. Returns whether it was outside."""
+        """Constrains a layer. Returns whether it was outside. One that is not finite is left to the trainer's check."""
         kernel = layer.kernel()
+        if not bool(torch.isfinite(kernel).all()):
+            return False
         if layer.only_scales or not (layer.is_matrix or self.sure):
             norm = self._norm(layer, kernel)
             if norm > layer.limit:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 from verigrad.core.operator_norm import Pair, frequencies, from_frequencies
-from verigrad.training.spectral import bounds, project
+from verigrad.training.spectral import MARGIN, bounds, project
 
 
 class Geometry(NamedTuple):
@@ -69,7 +69,8 @@ def inside(kernel: Tensor, limit: float, geometry: Geometry) -> Tensor:
         spectrum[rows] = project(spectrum[rows], limit)
         clipped.append(from_frequencies(spectrum, part, geometry.size, geometry.stride, geometry.dilation))
     found = torch.cat(clipped)
-    return found * min(1.0, limit / bound(found, geometry))
+    # A little less, so that the bound of what comes out is not above the limit again.
+    return found * min(1.0, limit * (1 - MARGIN * torch.finfo(kernel.dtype).eps) / bound(found, geometry))
 
 
 def _spectra(kernel: Tensor, geometry: Geometry) -> list[Tensor]:

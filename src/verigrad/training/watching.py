@@ -71,7 +71,8 @@ def validate(
         counts[0] += (predict(model, unpacked(x[rows]), batch=batch).argmax(1) == y[rows]).sum()
     seen = (held_out if len(held_out) else trained_on)[: watch.samples if watch is not None else 0]
     if watch is not None:
-        attack = PGD(steps=watch.steps, step_size=watch.threat.size / 4, keep="last")
+        # A threat of size zero has no step; any length does, since projection takes it back.
+        attack = PGD(steps=watch.steps, step_size=watch.threat.size / 4 or 1.0, keep="last")
         for ids in _shares(seen, processes, batch):
             rows = ids.to(x.device)
             generator = seeded(watch.seed, "watch", ids.tolist(), device=x.device)

@@ -19,7 +19,8 @@ from verigrad.training.objectives.base import Objective
 from verigrad.training.objectives.natural import Natural
 from verigrad.training.spectral import unconstrained
 from verigrad.training.spectral_constraint import Constraint
-from verigrad.training.spectral_layers import Layer, constrained, fixed_norms, seen
+from verigrad.training.spectral_finding import constrained, fixed_norms, seen
+from verigrad.training.spectral_layers import Layer
 
 MEMORY = "pull/"
 
@@ -90,7 +91,8 @@ class SuccessiveApproximations:
             raise BadInput(f"The 'every' of SuccessiveApproximations must be at least 1. Got {self.every!r}.")
         for name, value, allowed in (("solver", self.solver, ("clip", "sdp")), ("norms", self.norms, ("fold", "free"))):
             if value not in allowed:
-                raise BadInput(f"The {name!r} must be {allowed[0]!r} or {allowed[1]!r}. Got {value!r}.")
+                wanted = " or ".join(map(repr, allowed))
+                raise BadInput(f"The {name!r} of SuccessiveApproximations must be {wanted}. Got {value!r}.")
 
     @property
     def needs_float32(self) -> bool:
