@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -288,7 +290,8 @@ def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
     intro = (
         "# The cost of an attack, and what it leaves\n\n"
         "Written by `python benchmarks/attacks.py --cifar10 DIR`, which says what is measured. "
-        f" Process CPU seconds, one thread, torch {torch.__version__}; {versions}.\n{absent}\n"
+        f"Process CPU seconds, one thread of a {os.cpu_count()}-core {platform.machine()} CPU, "
+        f"{date.today()}, torch {torch.__version__}; {versions}.\n{absent}\n"
     )
     HERE.with_suffix(".md").write_text(intro + table(rows))
 

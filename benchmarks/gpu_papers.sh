@@ -58,6 +58,7 @@ for id in "$@"; do
   "$verigrad" reproduce "$id" --scale "$scale" --data "$out/data" --out "$out" \
     --minutes "$(awk "BEGIN { print $left / 60 }")" || status=$?
 done
+mkdir -p "$out/$scale"
 tar -czf "$out/state.tar.gz.part" -C "$out" "$scale"
 mv "$out/state.tar.gz.part" "$out/state.tar.gz"
 exit "$status"

@@ -69,9 +69,12 @@ def stable(only: str, batch: int, rounds: int, channels: int = 64) -> Iterator[S
 
 @dataclass(frozen=True)
 class LayerProblem:
-    """max ⟨G, θ⟩ − α‖θ‖² − β‖θ − θ'‖² under ‖θ‖₂ ≤ 1, in float32. difference: the largest between the two."""
+    """max ⟨G, θ⟩ − α‖θ‖² − β‖θ − θ'‖² under ‖θ‖₂ ≤ 1, in float32. tolerance: of SCS; difference: the largest between
+    the two answers.
+    """
 
     size: int
+    tolerance: float
     norm: float
     clip_seconds: float
     scs_seconds: float
@@ -79,8 +82,8 @@ class LayerProblem:
     difference: float
 
 
-def layer_problem(size: int, clips: int, programmes: int) -> LayerProblem:
-    """A matrix of norm 2 before the constraint, where many singular values are above 1; SCS at its own tolerance."""
+def layer_problem(size: int, tolerance: float, clips: int, programmes: int) -> LayerProblem:
+    """A matrix of norm 2 before the constraint, where many singular values are above 1. SCS's own tolerance is 1e-4."""
     draw = torch.Generator().manual_seed(size)
     matrix, before = (torch.randn(size, size, generator=draw) / size**0.5 for _ in range(2))
     alpha, beta = 0.1, 0.4
@@ -90,13 +93,15 @@ def layer_problem(size: int, clips: int, programmes: int) -> LayerProblem:
         return project(unconstrained(pull, before, alpha, beta))
 
     def programme() -> Tensor:
-        return layer_sdp.solve(pull, before, alpha, beta, tolerance=1e-4)
+        return layer_sdp.solve(pull, before, alpha, beta, tolerance=tolerance)
 
     answers: list[Tensor] = [clip()]
     clipped = statistics.median(seconds(clip) for _ in range(clips))
     solved = statistics.median(seconds(lambda: answers.append(programme())) for _ in range(programmes))
     norm = float(torch.linalg.matrix_norm(unconstrained(pull, before, alpha, beta), 2))
-    return LayerProblem(size, norm, clipped, solved, solved / clipped, float((answers[0] - answers[-1]).abs().max()))
+    return LayerProblem(
+        size, tolerance, norm, clipped, solved, solved / clipped, float((answers[0] - answers[-1]).abs().max())
+    )
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,17 @@ def test_a_rank_that_is_killed_under_torchrun_is_restarted_and_the_command_goes_
         "none",
     )
     script = str(Path(sys.executable).with_name("verigrad"))
-    command = [sys.executable, *launch, "--no-python", script, *map(str, words), "--save-every", "0.001s", "--out"]
+    command = [
+        sys.executable,
+        *launch,
+        "--no-python",
+        "--",
+        script,
+        *map(str, words),
+        "--save-every",
+        "0.001s",
+        "--out",
+    ]
     done = subprocess.run([*command, "whole"], cwd=tmp_path, timeout=900, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
     running = subprocess.Popen([*command, "parts"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)

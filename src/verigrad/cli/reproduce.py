@@ -16,7 +16,10 @@ BAD_INPUT = 2
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="PAPER/TABLE; list shows them, all runs what is missing.", metavar="ID")],
+    name: Annotated[
+        str,
+        typer.Argument(help="PAPER/TABLE; list shows all with cost and state, all runs what is missing.", metavar="ID"),
+    ],
     scale: Annotated[
         str,
         typer.Option(help="smoke (seconds), cpu (minutes on two cores), gpu (one large GPU), paper (its own)."),
@@ -43,7 +46,7 @@ def reproduce(
         raise BadInput(f"--minutes must be a number above 0, such as 24. Got {minutes:g}.")
     papers.check_scale(scale)
     if name == "list":
-        Console().print(_listed(papers.RECIPES, papers.SCALES, out))
+        Console().print(_listed(papers.RECIPES, scale, out))
         return
     until = None if minutes is None else time.monotonic() + 60 * minutes
     if name == "all":
@@ -106,26 +109,26 @@ def _one(recipe: Recipe, scale: str, data: Path, out: Path, until: float | None)
     return True
 
 
-def _listed(recipes: tuple[Recipe, ...], scales: tuple[str, ...], out: Path) -> Any:
+def _listed(recipes: tuple[Recipe, ...], scale: str, out: Path) -> Any:
     from rich.table import Table
 
     from verigrad.papers.reproduce import results_file
 
     table = Table(box=None, pad_edge=False)
-    for column in ("id", "what it shows", *scales):
+    table.add_column("id", min_width=max(len(recipe.id) for recipe in recipes))
+    for column in (scale, "cost", "needs", "what it shows"):
         table.add_column(column)
     for recipe in recipes:
-        states = [_state(results_file(out, recipe, scale), recipe, scale) for scale in scales]
-        table.add_row(recipe.id, recipe.title, *states)
+        state = _state(results_file(out, recipe, scale))
+        table.add_row(recipe.id, state, recipe.cost.get(scale, ""), recipe.needs.get(scale, ""), recipe.title)
     return table
 
 
-def _state(file: Path, recipe: Recipe, scale: str) -> str:
-    """How long a run took, or else what it would take."""
-    if file.exists():
-        return f"done, {json.loads(file.read_text(encoding='utf-8'))['seconds']:.0f} s"
-    words = [recipe.cost.get(scale, ""), f"needs {recipe.needs[scale]}" if scale in recipe.needs else ""]
-    return "; ".join(word for word in words if word) or "not run"
+def _state(file: Path) -> str:
+    if not file.exists():
+        return "not run"
+    seconds = json.loads(file.read_text(encoding="utf-8"))["seconds"]
+    return f"done, {seconds:.0f} s" if seconds < 120 else f"done, {seconds / 60:.0f} min"
 
 
 def _table(told: dict[str, Any]) -> Any:

@@ -89,7 +89,7 @@ def train(
 
     OUT holds the state until the last epoch is done, and the same command goes on from there; then the model, the best
     model in OUT/best if samples are held out, and OUT/metrics.jsonl. All processes of torchrun train one model:
-    torchrun --nproc-per-node 4 --no-python verigrad train ...
+    torchrun --nproc-per-node 4 --no-python -- verigrad train ...
     """
     from verigrad import catalog
     from verigrad.cli.training import Job, run

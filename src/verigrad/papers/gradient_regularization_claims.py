@@ -59,17 +59,20 @@ def costs(values: Values) -> Iterator[Finding]:
     ):
         ratio = values[slow]["hours"].value / fast
         least = 2.0 if slow.startswith("7") else 1.5
-        yield Finding(TABLE1.id, claim, ratio >= least, f"{ratio:.2f} times")
+        why = "" if ratio >= least else "The paper has seen 10 % on nets of MNIST's size, and 50 % on CIFAR-10's"
+        yield Finding(TABLE1.id, claim, ratio >= least, f"{ratio:.2f} times", why)
 
 
 def honesty(values: Values, finders: Counter[str], images: int) -> Iterator[Finding]:
     """Whose error was nearest, and what attacks say of the bounds."""
-    name, count = next(iter(finders.most_common(1)), ("none", 0))
+    count, total = finders["smallest-eps"], finders.total()
+    holds = total / 2 < count < 0.95 * total
     yield Finding(
         TABLE1.id,
         "PGD finds the nearest error of most images, and another attack that of many",
-        name == "smallest-eps" and count > finders.total() / 2 and finders.total() - count > finders.total() / 20,
+        holds,
         ", ".join(f"{'PGD' if one == 'smallest-eps' else one} {k}" for one, k in finders.most_common()),
+        "" if holds else "PGD is made minimal by a bisection of eps for each image, which the paper does not speak of",
     )
     false = {
         column: sum(round(found[column].value * found[column].n / 100) for found in values.values())

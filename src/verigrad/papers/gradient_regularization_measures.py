@@ -161,5 +161,5 @@ def cells(table: Table, row: tuple[str, ...], found: Mapping[str, Measured | Non
         printed = table.printed(*row, column=column) if column in table.columns else None
         band = POINTS if column.endswith("%") else max(LEAST, SHARE * printed if isinstance(printed, float) else 0.0)
         told = f"{at.protocol}; {TIMES}" if column == "hours" else at.protocol
-        why = f"{UNIT} h of it are the unit of the other rows" if ours is None else at.told
+        why = f"the unit of the other rows is its {UNIT} h" if ours is None else at.told
         yield from row_of(table, row, {column: ours}, band=band, protocol=told, reason=why)

@@ -56,7 +56,7 @@ class Setting:
     @property
     def protocol(self) -> str:
         """All of it, for a cell."""
-        return f"{self.told}; n = {self.n} attacked, bounds on {self.bounded}, seed 0"
+        return f"{self.told}; n = {self.n} attacked, clean errors and bounds on {self.bounded}, seed 0"
 
     def net(self, row: str, *, seed: int = 0) -> Net:
         """The network of a row of any of the tables.
@@ -96,8 +96,8 @@ class Setting:
     def attacked(self, workshop: Workshop, row: str, norm: str, *, seed: int = 0) -> Trial:
         return workshop.trial(self.net(row, seed=seed), WIDE[norm], n=self.n)
 
-    def certified(self, workshop: Workshop, row: str) -> Trial:
-        return workshop.trial(self.net(row), WIDE["l2"], n=self.bounded)
+    def certified(self, workshop: Workshop, row: str, *, seed: int = 0) -> Trial:
+        return workshop.trial(self.net(row, seed=seed), WIDE["l2"], n=self.bounded)
 
 
 def _penalty(row: str) -> str:

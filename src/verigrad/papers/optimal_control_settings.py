@@ -98,7 +98,7 @@ SETTINGS = {
         inner=10,
         steps=10,
         walk="cw-l0:steps=30",
-        timed=(200, 3),
+        timed=(1250, 2),
         told=(
             f"{DIGITS}, 8 epochs at 0.05 (theirs: 0.1, momentum 0.9) in batches of 50, 8 channels for 64, n = 100 "
             "(C&W: 12 images, 30 steps), seed 0"

@@ -117,13 +117,21 @@ def _section(id: str, tables: Sequence[Table], told: Sequence[Told]) -> list[str
         return [*lines, "Not run.", ""]
     for one in told:
         lines += [f"**{one['scale']}.** {_provenance(one)}", ""]
+        before = ""
         for block in blocks(one["cells"], tables):
             paper = f"*{block.table.title}.* Paper: {block.table.protocol}. " if block.table else ""
-            lines += [f"{paper}{protocols(block)}".strip(), "", *written(block), ""]
-        said = [bands(one["cells"]), *reasons(one["cells"])]
-        lines += [*(part for part in said if part), ""]
-        claims = [f"- `{MARKS[claim['status']]}` {_claim(claim)}" for claim in one["findings"]]
-        lines += ["Claims:", "", *claims, ""] if claims else []
+            ours = protocols(block)
+            if said := f"{paper}{ours if ours != before else ''}".strip():
+                lines += [said, ""]
+            lines += [*written(block), ""]
+            before = ours
+        if within := bands(one["cells"]):
+            lines += [within, ""]
+        if why := reasons(one["cells"]):
+            lines += [*why, ""]
+        if one["findings"]:
+            claims = [f"- `{MARKS[claim['status']]}` {_claim(claim)}" for claim in one["findings"]]
+            lines += ["Claims:", "", *claims, ""]
         for name in figures.by_figure(one["series"]):
             lines += [f"![{name}](figures/{figures.file_name(id, name, one['scale'])})", ""]
     return lines

@@ -123,18 +123,16 @@ def bands(cells: Sequence[Cell]) -> str:
 
 
 def reasons(cells: Sequence[Cell]) -> list[str]:
-    """Why cells differ or were not run: one line for each reason, with how many cells have it."""
+    """Why cells differ or were not run: one line for each reason, with how many cells have it. What is no more than the
+    protocol has been said already."""
     found: dict[tuple[str, str], int] = {}
     for cell in cells:
         if cell["status"] != "match":
-            key = cell["status"], cell["reason"]
+            said = cell.get("protocol", "").startswith(cell["reason"])
+            key = cell["status"], ", at the settings above" if said else f": {cell['reason']}"
             found[key] = found.get(key, 0) + 1
-    return [
-        f"- `{MARKS[status]}` {count} {_plural('cell', count)} {'differ' if status == 'differs' else 'not run'}"
-        f"{'s' if status == 'differs' and count == 1 else ''}: {reason}."
-        for (status, reason), count in found.items()
-    ]
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
+    lines = []
+    for (status, reason), count in found.items():
+        words = "not run" if status == "not run" else "differs" if count == 1 else "differ"
+        lines.append(f"- `{MARKS[status]}` {count} {'cell' if count == 1 else 'cells'} {words}{reason}.")
+    return lines

@@ -11,7 +11,7 @@ from verigrad.core.classifier import device_of, predict
 from verigrad.core.threat import Linf
 from verigrad.models.twin import twin
 from verigrad.papers.result import Finding, Measured, Result, Series, compared
-from verigrad.papers.sonet_nets import net, on_twin, pgd
+from verigrad.papers.sonet_nets import GAP, NO_GAP, net, on_twin, pgd
 from verigrad.papers.sonet_settings import SETTINGS, Setting
 from verigrad.papers.workshop import Net, Trial, Workshop
 from verigrad.solvers import BatchCoupled, PerSample
@@ -22,8 +22,6 @@ GRADIENTS = {"all": None, "first": "initial-step", "frozen": "frozen-grid"}
 BATCHES = {"100": None, "1": "batch-of-one"}
 SCORES = ("cross_entropy", "margin")
 TWIN = "fixed-steps:method=rk4,steps=4"
-# Points: a gap that an attack with the right gradient closes, and what two attacks of one kind may differ by.
-GAP, NO_GAP = 30.0, 10.0
 
 Row = tuple[str, ...]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import torch.nn.functional as F
+
+from verigrad.core.classifier import predict
 from verigrad.core.threat import Threat
 from verigrad.papers.result import Measured, Result, row_of
 from verigrad.papers.sonet_settings import Setting
 from verigrad.papers.table import Table
-from verigrad.papers.workshop import Net, Trial
+from verigrad.papers.workshop import Net, Trial, Workshop
 
 # The paper's: 0.031 in steps of 0.003 under Linf, 0.5 in steps of 0.1 under L2.
 STEPS = {"linf": 0.003 / 0.031, "l2": 0.1 / 0.5}
@@ -16,6 +19,8 @@ STEPS = {"linf": 0.003 / 0.031, "l2": 0.1 / 0.5}
 FROZEN, ALONE, STRONGEST = "frozen grid %", "batch of one %", "strongest attack %"
 # How far an accuracy may lie from what is printed, in points.
 BAND = 5.0
+# Points: a gap that an attack with the right gradient closes, and what two shares of 100 images may differ by.
+GAP, NO_GAP = 30.0, 10.0
 
 
 def pgd(threat: Threat, steps: int, score: str = "cross_entropy") -> str:
@@ -92,3 +97,22 @@ def trained(at: Setting, model: str, *, objective: str = "natural", seed: int = 
 def cells(table: Table, row: tuple[str, ...], found: Mapping[str, Measured | None], at: Setting) -> Iterator[Result]:
     """The cells of one row, the paper's columns and ours."""
     return row_of(table, row, found, band=BAND, protocol=at.protocol, reason=at.why)
+
+
+def value(found: Mapping[str, Measured | None], column: str) -> float:
+    """What was measured in a column that must be there."""
+    one = found[column]
+    assert one is not None
+    return one.value
+
+
+def span(values: Sequence[float]) -> str:
+    """Percentages in words: the lowest and the highest."""
+    return f"{min(values):.0f} %" if min(values) == max(values) else f"{min(values):.0f} to {max(values):.0f} %"
+
+
+def training_loss(workshop: Workshop, one: Net, *, n: int = 1000) -> float:
+    """Mean cross-entropy on the first n training images, or on all if there are fewer: how saturated the net is."""
+    images = workshop.images(one.data, "train", one.n)
+    x, y = images.x[:n], images.y[:n]
+    return float(F.cross_entropy(predict(workshop.net(one), x), y))

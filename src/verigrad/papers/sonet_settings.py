@@ -55,7 +55,7 @@ class Setting:
         return f"{self.told}; {images}{epochs} of {self.optimiser}, n = {self.n}, seed 0"
 
 
-OTHER = "another data set, smaller nets and a larger ε: compare orderings, gaps and ratios, not accuracies"
+OTHER = "another data set, smaller nets and a larger ε: orderings, gaps and ratios compare, single numbers do not"
 DIGITS = "digits 8×8 in place of CIFAR-10, Linf 0.12 for 0.031, L2 1 for 0.5"
 CIFAR = {
     "data": "cifar10",

@@ -79,7 +79,7 @@ def _times(row: tuple[str, ...], times: tuple[float, ...], at: Setting) -> Resul
 def _accuracy(workshop: Workshop, solver: str, at: Setting) -> Iterator[Result]:
     """What the attack of the table leaves, beside the columns that the paper lacks."""
     trial = workshop.trial(with_solver(at, "ODENet", solver), Linf(eps=at.linf), n=at.n)
-    own = pgd(trial.threat, at.steps["PGD-20"])
-    found: dict[str, Measured | None] = {"PGD-20 %": trial.surviving(own)}
-    found |= further(trial, own, steps=at.further_steps["PGD-20"])
+    own = {words: pgd(trial.threat, steps) for words, steps in at.steps.items()}
+    found: dict[str, Measured | None] = {"PGD-20 %": trial.surviving(own["PGD-20"])}
+    found |= further(trial, *own.values(), steps=at.further_steps["PGD-20"])
     yield from cells(TABLE3, (solver, "20"), found, at)

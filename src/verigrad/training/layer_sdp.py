@@ -28,8 +28,8 @@ def solve(
 
         max ⟨G, θ⟩ − α‖θ‖² − β‖θ − θ'‖²   subject to   (I, A; Aᵀ, I) ⪰ 0,   A = θ, or I + θ if `shifted`,
 
-    by a general solver: 0.2 s at 64×64 and 40 s at 512×512, where `spectral.project` of `spectral.unconstrained` takes
-    thousandths. It is here to check that one, and as a beginning for constraints that have no closed form.
+    by a general solver, which takes hundreds of times as long as `spectral.project` of `spectral.unconstrained`
+    (benchmarks/training.md). It is here to check that one, and as a beginning for constraints without a closed form.
 
     Args:
         pull: G = Σ p xᵀ = −∂J/∂θ, (m, n).

@@ -80,9 +80,8 @@ class Running:
 
 def take_step(state: Running, method: Method, x: Tensor, y: Tensor, generator: SampleGenerator) -> dict[str, Tensor]:
     """One batch: an algorithm's own step, or one gradient of an objective and one update. Returns the parts."""
-    own_step = getattr(method, "step", None)
-    if callable(own_step):  # an objective may have a number of that name
-        return own_step(state, x, y, generator=generator)
+    if callable(getattr(method, "step", None)):  # an objective may have a number of that name
+        return cast(Algorithm, method).step(state, x, y, generator=generator)
     with state.precision():
         loss = cast(Objective, method)(state.model, x, y, generator=generator)
     loss.total.backward()
