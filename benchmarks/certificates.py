@@ -14,7 +14,10 @@ autocast.
 of 1×28×28 by a small conv net.
 
 *auto_LiRPA*, where it can be imported, verifies the same images as the certificate `interval`: the share of 32 digits
-that each proves at three radii, and the time of one bound. It is no dependency: point PYTHONPATH at it.
+that each proves at three radii, and the time of one bound (the median of five, in float64 for ours, in float32 for
+auto_LiRPA's). It is no dependency: point PYTHONPATH at it. Release 0.3 runs on numpy 2 and torch 2.13 once four lines are
+changed: `isin` comes from numpy, `_optimize_graph` from torch.onnx._internal.torchscript_exporter.utils, the opset is
+set in the GLOBALS of the `_globals` beside it, and a node's attribute k is read by `getattr(n, n.kindOf(k))(k)`.
 
     python benchmarks/certificates.py            writes certificates.json and certificates.md beside this file
     python benchmarks/certificates.py --only savings    or rates, timed, peers; the rest stays as it is in the JSON
@@ -27,36 +30,23 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from certificates_bounds import SHARES_AT, bounds, fits, peers
+from certificates_smoothing import RADII, SIGMA, rate, savings
 from rich.console import Console
-from rich.progress import track
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from verigrad.certificates import smoothing
-from verigrad.certificates.extremes import fit, supremum
-from verigrad.certificates.folding import fold
-from verigrad.certificates.gap import look
-from verigrad.certificates.interval import Box, margins, propagate
-from verigrad.certificates.lipschitz import LBound
-from verigrad.certificates.modulus import OmegaBound
-from verigrad.certificates.noisy_votes import BLOCK, NoisyVotes
-from verigrad.certificates.smoothing import Smoothing
-from verigrad.core.seeds import seeded
 from verigrad.models.networks.small import SmallConvNet
 
 HERE = Path(__file__).resolve().parent
-SIGMA, RADII = 0.25, (0.0, 0.25, 0.5)
-SHARES_AT = (0.005, 0.01, 0.02)
 
 
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
@@ -74,246 +64,6 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
             F.cross_entropy(model(x[rows] + SIGMA * torch.randn_like(x[rows])), y[rows]).backward()
             adam.step()
     return model.eval(), x[1200:], y[1200:]
-
-
-class Kept(NoisyVotes):
-    """Votes that were drawn before: of each stream, counts (blocks, K + 1) by its seed."""
-
-    known: ClassVar[dict[int, Tensor]] = {}
-
-    def __init__(self, model: nn.Module, x: Tensor, *, seeds: Sequence[int], **noise: Any) -> None:
-        self.counts, self.at = [self.known[seed] for seed in seeds], [0] * len(seeds)
-
-    def more(self, rows: Sequence[int], draws: int) -> Tensor:
-        blocks = draws // BLOCK
-        assert blocks * BLOCK == draws
-        found = torch.stack([self.counts[row][self.at[row] : self.at[row] + blocks].sum(0) for row in rows])
-        for row in rows:
-            self.at[row] += blocks
-        return found
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A test against the reference: mean forwards an image, of them the reference's share, and what came out."""
-
-    radii: tuple[float, ...]
-    test: str
-    forwards: float
-    fewer: float
-    median: float
-    certified: tuple[float, ...]
-    differ: tuple[int, ...]
-
-
-def votes_of_all(model: nn.Module, x: Tensor, n0: int, n: int) -> None:
-    """Draws the streams that the certificate would draw, and keeps their counts, block by block, in `Kept`."""
-    for phase, draws in enumerate((n0, n)):
-        seeds = streams(len(x)).bits(2)[:, phase].tolist()
-        votes = NoisyVotes(model, x, sigma=SIGMA, seeds=seeds, batch=1000, dtype="model")
-        told = track(range(draws // BLOCK), description=f"{draws} votes on each of {len(x)} images")
-        counts = torch.stack([votes.more(range(len(x)), BLOCK) for _ in told])
-        Kept.known |= {seed: counts[:, row].contiguous() for row, seed in enumerate(seeds)}
-
-
-def streams(n: int) -> Any:
-    return seeded(0, "benchmark", range(n))
-
-
-def savings(model: nn.Module, x: Tensor, y: Tensor, n: int) -> list[Saved]:
-    votes_of_all(model, x, 100, n)
-    smoothing.NoisyVotes = Kept
-
-    def run(test: str, radii: tuple[float, ...]) -> Any:
-        return Smoothing(sigma=SIGMA, test=test, radii=radii, n=n)(model, x, y, generator=streams(len(x)))  # type: ignore[arg-type]
-
-    def answers(found: Any, radius: float) -> Tensor:
-        return (found.radius > 0) & (found.radius >= radius)
-
-    reference = run("fixed", ())
-    rows = []
-    for radii in ((), *((radius,) for radius in RADII), RADII):
-        for test in ("fixed", "curtailed", "staged", "betting") if radii else ("fixed", "curtailed"):
-            found = run(test, radii)
-            asked = radii or RADII
-            differ = tuple(int((answers(found, r) != answers(reference, r)).sum()) for r in asked)
-            if not radii:
-                differ = (
-                    int((found.radius != reference.radius).sum()),
-                    int((found.predicted != reference.predicted).sum()),
-                )
-            rows.append(
-                Saved(
-                    radii=radii,
-                    test=test,
-                    forwards=float(found.forwards.double().mean()),
-                    fewer=float(reference.forwards.sum() / found.forwards.sum()),
-                    median=float(found.forwards.double().median()),
-                    certified=tuple(float(answers(found, r).double().mean()) for r in asked),
-                    differ=differ,
-                )
-            )
-    smoothing.NoisyVotes = NoisyVotes
-    return rows
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Noisy images a CPU second, and rates over that of the bare model."""
-
-    model: str
-    images: str
-    batch: int
-    bare: float
-    ours: float
-    low: float
-    high: float
-    one_by_one: float
-    bf16: float
-
-
-def rate(name: str, model: nn.Module, shape: tuple[int, int, int], batch: int, rounds: int) -> Rate:
-    torch.manual_seed(0)
-    x, ready, n = torch.rand(20, *shape), torch.rand(batch, *shape), 2000 // batch * batch
-
-    def bare() -> None:
-        with torch.no_grad():
-            for _ in range(n // batch):
-                model(ready)
-
-    def ours(dtype: Any = "model") -> Callable[[], object]:
-        votes = NoisyVotes(model, x, sigma=SIGMA, seeds=range(20), batch=batch, dtype=dtype)
-        return lambda: votes.more(range(20), n // 20)
-
-    def one_by_one() -> None:
-        counts = np.zeros(10, dtype=int)
-        with torch.no_grad():
-            for _ in range(n // batch):
-                copies = x[:1].repeat(batch, 1, 1, 1)
-                for vote in model(copies + torch.randn_like(copies) * SIGMA).argmax(1).numpy():
-                    counts[vote] += 1
-
-    works = (bare, ours(), one_by_one, ours("bf16"))
-    for work in works:
-        work()
-    times = np.array([[seconds(work) for work in works] for _ in range(rounds)])
-    own, loop = times[:, 0] / times[:, 1], times[:, 0] / times[:, 2]
-    return Rate(
-        model=name,
-        images="×".join(map(str, shape)),
-        batch=batch,
-        bare=n / statistics.median(times[:, 0]),
-        ours=float(np.median(own)),
-        low=float(own.min()),
-        high=float(own.max()),
-        one_by_one=float(np.median(loop)),
-        bf16=float(np.median(times[:, 1] / times[:, 3])),
-    )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-@dataclass(frozen=True)
-class Timed:
-    what: str
-    seconds: float
-    units: float
-    unit: str
-
-
-def fits(rounds: int) -> list[Timed]:
-    """31 fits of 100 maxima each: one at a time, in one call, and each with its test and intervals by bootstrap."""
-    maxima = np.random.default_rng(0).gumbel(size=(31, 100))
-    works = {
-        "31 fits, one after another": lambda: [fit(row[None]) for row in maxima],
-        "31 fits in one call": lambda: fit(maxima),
-        "31 fits, each with 99 bootstrap fits": lambda: [supremum(row, seed=0) for row in maxima],
-    }
-    rows = []
-    for what, work in works.items():
-        took = statistics.median(seconds(work) for _ in range(rounds))
-        rows.append(Timed(what, took, 31 / took, "fits a second"))
-    return rows
-
-
-def bounds(rounds: int) -> list[Timed]:
-    """L- and omega-bound of 1,000 images over the cost of one gradient of all of them."""
-    torch.manual_seed(0)
-    model, x = SmallConvNet(channels=8).eval(), torch.rand(1000, 1, 28, 28)
-    y = model(x).argmax(1)
-
-    def gradient() -> None:
-        for rows in torch.arange(1000).split(100):
-            look(model, x[rows], y[rows], "probabilities")
-
-    works = {
-        "one gradient": gradient,
-        "l-bound, images": LBound(sampler="images"),
-        "l-bound, ascent": LBound(),
-        "omega-bound, gradient": OmegaBound(sampler="gradient"),
-        "omega-bound, ascent": OmegaBound(),
-    }
-    for weight in model.parameters():
-        weight.requires_grad_(False)
-    rows, one = [], 0.0
-    for what, work in works.items():
-        run = work if what == "one gradient" else _called(work, model, x, y)
-        took = statistics.median(seconds(run) for _ in range(rounds))
-        one = one or took
-        rows.append(Timed(what, took, took / one, "gradients"))
-    return rows
-
-
-def _called(certificate: Any, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
-    return lambda: certificate(model, x, y, generator=streams(len(x)))
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Shares of images that a tool proves at `SHARES_AT`, and CPU seconds an image for one bound."""
-
-    tool: str
-    shares: tuple[float, ...]
-    seconds: float
-
-
-def peers(model: nn.Module, x: Tensor, y: Tensor) -> list[Peer]:
-    """Our interval bounds beside auto_LiRPA's, under Linf, without the box of valid images."""
-    found = []
-    with torch.no_grad():
-        parts = fold(model, x[:1])
-
-        def ours(eps: float) -> Tensor:
-            boxes = propagate(parts, Box(x.double() - eps, x.double() + eps), {len(parts) - 1, *parts[-1].inputs})
-            return margins(parts, boxes, y).amin(1)
-
-        found.append(_peer("interval (ours)", ours, len(x)))
-    try:
-        from auto_LiRPA import BoundedModule, BoundedTensor, PerturbationLpNorm  # type: ignore[import-not-found]
-    except ImportError:
-        return found
-    bounded = BoundedModule(model, x, device="cpu", verbose=False)
-    other = torch.stack([torch.tensor([k for k in range(10) if k != label]) for label in y.tolist()])
-    rows = torch.eye(10)[y][:, None] - torch.eye(10)[other]
-
-    for method in ("IBP", "CROWN-IBP", "CROWN"):
-
-        def theirs(eps: float, method: str = method) -> Tensor:
-            ball = PerturbationLpNorm(norm=float("inf"), eps=eps)
-            low, _ = bounded.compute_bounds(x=(BoundedTensor(x, ball),), C=rows, method=method, bound_upper=False)
-            return low.detach().amin(1)
-
-        found.append(_peer(f"auto_LiRPA, {method}", theirs, len(x)))
-    return found
-
-
-def _peer(tool: str, lowest: Callable[[float], Tensor], n: int) -> Peer:
-    shares = tuple(float((lowest(eps) > 0).double().mean()) for eps in SHARES_AT)
-    return Peer(tool, shares, seconds(lambda: lowest(SHARES_AT[0])) / n)
 
 
 def page(found: dict[str, Any]) -> str:
@@ -361,8 +111,8 @@ def page(found: dict[str, Any]) -> str:
         f"| {row['tool']} | {', '.join(f'{s:.3f}' for s in row['shares'])} | {1000 * row['seconds']:.2f} |"
         for row in found["peers"]
     ]
-    if len(found["peers"]) == 1:
-        lines += ["", "auto_LiRPA could not be imported."]
+    alone = len(found["peers"]) == 1
+    lines += ["", "auto_LiRPA could not be imported." if alone else "How auto_LiRPA was made to run: see the program."]
     return "\n".join(lines) + "\n"
 
 

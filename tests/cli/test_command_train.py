@@ -153,6 +153,21 @@ def test_every_way_of_training_is_one_option(verigrad, tmp_path: Path) -> None:
         assert (metrics(tmp_path / entry.name)[0]["robust"] is not None) == watched
 
 
+@pytest.mark.parametrize(
+    ("options", "watched"),
+    [
+        (("--algorithm", "successive-approximations:objective=adversarial(threat=linf(eps=0.1))"), True),
+        (("--objective", "adversarial:threat=linf(eps=0)"), True),
+        (("--watch", "l2:0.5"), True),
+        (("--objective", "adversarial:threat=linf(eps=0.1)", "--watch", "none"), False),
+    ],
+)
+def test_the_quick_attack_is_under_the_threat_of_the_training(verigrad, tmp_path: Path, options, watched) -> None:
+    said = verigrad(*COMMON[:5], "--n", 20, "--epochs", 1, *options, "--out", tmp_path / "m")
+    assert said.code == 0, said.err
+    assert ("under a quick attack" in said.out) == watched
+
+
 @pytest.mark.parametrize("last", ["model.safetensors", "model.json", "training.safetensors"])
 def test_a_run_that_is_stopped_while_it_puts_its_model_there_ends_the_same(
     verigrad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str

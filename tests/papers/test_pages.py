@@ -130,6 +130,8 @@ def test_the_complex_plane_has_the_unit_circle_once() -> None:
     own = curve("unit circle", [1.0, 0.0], [0.0, 1.0], **axes)
     for curves in ([points], [own, points]):
         assert figures.drawn(curves).count(">unit circle<") == 1
+    flow = {"x_label": "Re λ", "y_label": "Im λ"}  # bounded by the imaginary axis
+    assert "unit circle" not in figures.drawn([curve("net", [-0.1, 0.0], [9.0, 0.0], points=True, **flow)])
 
 
 def test_a_figures_of_the_paper_and_ours_share_a_colour() -> None:

@@ -122,7 +122,7 @@ class Linf(Threat):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         low, high = self.bounds
-        return torch.minimum(torch.maximum(x_adv, (x - self.eps).clamp(min=low)), (x + self.eps).clamp(max=high))
+        return torch.clamp(x_adv, (x - self.eps).clamp(min=low), (x + self.eps).clamp(max=high))
 
     def steepest(self, gradient: Tensor) -> Tensor:
         return gradient.sign()

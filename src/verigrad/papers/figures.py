@@ -19,7 +19,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 CIRCLE = "unit circle"
-PLANE = {("re λ", "im λ"), ("real part", "imaginary part")}
+# Axes of the complex plane: of a map, whose bound is the unit circle, and of a flow, whose bound is the imaginary axis.
+MAP, FLOW = ("real part", "imaginary part"), ("re λ", "im λ")
 INK, FAINT = "#333333", "#D9D9D9"
 # A curve with more points has a mark on some of them only.
 MARKED = 12
@@ -58,21 +59,21 @@ def drawn(curves: Sequence[Curve]) -> str:
     first = curves[0]
     style: Any = {**STYLE, "svg.hashsalt": first["figure"]}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.2, 4.2) if _plane(first) else (5.4, 3.4))
+        figure = Figure(figsize=(4.2, 4.2) if _plane(first, MAP) else (5.4, 3.4))
         axes = figure.add_subplot()
         _frame(axes, curves)
         named = [curve for curve in curves if curve["name"] != CIRCLE]
         for curve, look in zip(named, _looks(named), strict=True):
             (_cloud if curve["points"] else _line)(axes, curve, look)
-        if len(named) > 1 or _plane(first):
+        if len(named) > 1 or _plane(first, MAP):
             _legend(axes, len(named))
         text = io.StringIO()
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-def _plane(curve: Curve) -> bool:
-    return (curve["x_label"].lower(), curve["y_label"].lower()) in PLANE
+def _plane(curve: Curve, *kinds: tuple[str, str]) -> bool:
+    return (curve["x_label"].lower(), curve["y_label"].lower()) in (kinds or (MAP, FLOW))
 
 
 def _frame(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -85,7 +86,10 @@ def _frame(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.grid(axis="both" if _plane(first) else "y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     if _plane(first):
-        _circle(axes)
+        axes.axhline(0, color=INK, linewidth=0.6)
+        axes.axvline(0, color=INK, linewidth=0.6)
+        if _plane(first, MAP):
+            _circle(axes)
         return
     if _wide(curves, "x"):
         axes.set_xscale("log")
@@ -96,10 +100,7 @@ def _frame(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _circle(axes: Axes) -> None:
-    """The unit circle, and the axes through zero."""
     axes.set_aspect("equal", adjustable="datalim")
-    axes.axhline(0, color=INK, linewidth=0.6)
-    axes.axvline(0, color=INK, linewidth=0.6)
     turn = [2 * math.pi * k / 96 for k in range(97)]
     x, y = [math.cos(at) for at in turn], [math.sin(at) for at in turn]
     axes.plot(x, y, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), label=CIRCLE)
@@ -147,7 +148,7 @@ def _line(axes: Axes, curve: Curve, look: tuple[str, Any, str]) -> None:
 
 def _cloud(axes: Axes, curve: Curve, look: tuple[str, Any, str]) -> None:
     colour, _, marker = look
-    size = 4.5 if len(curve["x"]) <= 100 else 2.5
+    size = 4.5 if len(curve["x"]) <= 100 else 3.0
     axes.plot(
         curve["x"],
         curve["y"],

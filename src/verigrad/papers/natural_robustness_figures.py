@@ -31,7 +31,8 @@ def _curves(table: str, workshop: Workshop, at: Half, name: str) -> Iterator[Res
         spec = f"di2-fgsm:steps={at.diverse},keep=last"
         found[model] = [clean, *(at.trial(workshop, model, eps).left(spec) for eps in sizes)]
         yield from _curve(table, name, model, "DI²-FGSM", found[model], at.told)
-    strongest = at.trial(workshop, "neural ODE", sizes[-1]).left(*at.strongest())
+    known = f"di2-fgsm:steps={at.diverse},keep=last"
+    strongest = at.trial(workshop, "neural ODE", sizes[-1]).left(*at.strongest(known))
     row, column = (name, "strongest attack", "neural ODE"), f"{_shown(name, sizes[-1])} %"
     yield compared(table, row, column, None, strongest, band=BAND, protocol=at.told)
     net, ode = ([one.value for one in found[model]] for model in MODELS)
@@ -43,9 +44,9 @@ def _curves(table: str, workshop: Workshop, at: Half, name: str) -> Iterator[Res
     )
     yield Finding(
         table,
-        f"On {name} what DI²-FGSM leaves of the neural ODE at the largest eps is robust: no attack leaves less",
-        ode[-1] - strongest.value <= BAND,
-        f"DI²-FGSM leaves {ode[-1]:.0f} %, the strongest attack {strongest.value:.0f} %",
+        f"On {name} the neural ODE keeps half of its accuracy at the largest eps, and DI²-FGSM is as good as any",
+        ode[-1] - strongest.value <= BAND and strongest.value >= ode[0] / 2,
+        f"of {ode[0]:.0f} % DI²-FGSM leaves {ode[-1]:.0f} %, the strongest attack {strongest.value:.0f} %",
     )
 
 

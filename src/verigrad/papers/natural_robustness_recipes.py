@@ -13,7 +13,7 @@ from verigrad.papers.natural_robustness_theorems import theorems
 from verigrad.papers.recipe import Recipe
 from verigrad.papers.result import Finding, Measured, Result, row_of
 from verigrad.papers.table import Table
-from verigrad.papers.workshop import Workshop
+from verigrad.papers.workshop import Trial, Workshop
 
 # Why FGSM's accuracy is no robustness.
 FLAT = "one step of cross-entropy is a weak attack: more steps, a margin and a frozen grid find what it misses"
@@ -25,37 +25,42 @@ def table1(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
     clean: dict[str, dict[str, Measured | None]] = {name: {} for name in MODELS}
     for name, table in (("MNIST", TABLE1_MNIST), ("CIFAR-10", TABLE1_CIFAR)):
         at = half(scale, name)
+        trials = {(m, column): at.trial(workshop, m, _eps(column)) for m in MODELS for column in table.columns}
+        specs = {"FGSM": "fgsm", "PGD": f"pgd:steps={at.steps},step_size=0.01,keep=last"}
         left: dict[tuple[str, str], list[float]] = {}
         for row in table.rows():
             attack, model = row
-            spec = "fgsm" if attack == "FGSM" else f"pgd:steps={at.steps},step_size=0.01,keep=last"
-            found = {column: at.trial(workshop, model, _eps(column)).left(spec) for column in table.columns}
+            found = {column: trials[model, column].left(specs[attack]) for column in table.columns}
             yield from row_of(table, row, found, band=BAND, protocol=at.told)
             left[attack, model] = [one.value for one in found.values()]
         for model in MODELS:
-            clean[model][f"{name} %"] = at.trial(workshop, model, _eps(table.columns[0])).natural()
-        yield from _masking(workshop, at, table, name, left["FGSM", "neural ODE"])
+            clean[model][f"{name} %"] = trials[model, table.columns[0]].natural()
+        chain = at.strongest(specs["PGD"])
+        yield from _masking(trials["neural ODE", table.columns[-1]], at, table, name, left["FGSM", "neural ODE"], chain)
         yield _above(table, name, left)
+        if name == "MNIST":
+            yield _small_loss(trials["neural ODE", table.columns[0]].natural(), left["FGSM", "neural ODE"], at)
     for model, found in clean.items():
         told = "; ".join(f"{name}: {half(scale, name).told}" for name in ("MNIST", "CIFAR-10"))
         yield from row_of(CLEAN, (model,), found, band=BAND, protocol=told)
-    first, fgsm = clean["neural ODE"]["MNIST %"], half(scale, "MNIST")
-    worst = [fgsm.trial(workshop, "neural ODE", _eps(column)).left("fgsm").value for column in TABLE1_MNIST.columns]
-    assert first is not None
-    yield Finding(
+
+
+def _small_loss(clean: Measured, fgsm: list[float], at: Half) -> Finding:
+    return Finding(
         TABLE1_MNIST.id,
         "On MNIST FGSM takes less than 2 points of the neural ODE's accuracy at every eps (section 4.2.1)",
-        first.value - min(worst) < 2.0,
-        f"{first.value:.1f} % clean, {', '.join(f'{value:.0f}' for value in worst)} % under FGSM",
-        fgsm.told,
+        clean.value - min(fgsm) < 2.0,
+        f"{clean.value:.1f} % clean, {', '.join(f'{value:.0f}' for value in fgsm)} % under FGSM",
+        at.told,
     )
 
 
-def _masking(workshop: Workshop, at: Half, table: Table, name: str, fgsm: list[float]) -> Iterator[Result | Finding]:
+def _masking(
+    trial: Trial, at: Half, table: Table, name: str, fgsm: list[float], chain: tuple[str, ...]
+) -> Iterator[Result | Finding]:
     """Whether FGSM's curve is flat because the model is robust: the strongest attack says."""
-    trial, chain = at.trial(workshop, "neural ODE", _eps(table.columns[-1])), at.strongest()
-    steps = [trial.left(*chain[:count]).value for count in range(1, len(chain) + 1)]
-    strongest = trial.left(*chain)
+    strongest, clean = trial.left(*chain), trial.natural()
+    steps = [trial.left(*chain[:count]).value for count in range(1, len(chain))]
     yield from row_of(table, ("strongest", "neural ODE"), {STRONGEST: strongest}, band=BAND, protocol=at.told)
     yield Finding(
         table.id,
@@ -65,10 +70,10 @@ def _masking(workshop: Workshop, at: Half, table: Table, name: str, fgsm: list[f
     )
     yield Finding(
         table.id,
-        f"On {name} the neural ODE is robust under FGSM at the largest eps: the strongest attack leaves no less",
-        fgsm[-1] - strongest.value <= BAND,
-        f"FGSM leaves {fgsm[-1]:.0f} %, then PGD on the margin {steps[1]:.0f} % with the grid frozen, and then "
-        f"{steps[2]:.0f} % through the steps of the solver",
+        f"On {name} the neural ODE keeps half of its accuracy at the largest eps, and FGSM is as good as any",
+        fgsm[-1] - strongest.value <= BAND and strongest.value >= clean.value / 2,
+        f"of {clean.value:.0f} % FGSM leaves {fgsm[-1]:.0f} %, then PGD on the margin {steps[1]:.0f} % with the grid "
+        f"frozen, {steps[2]:.0f} % through the steps of the solver, and all together {strongest.value:.0f} %",
         FLAT,
     )
 

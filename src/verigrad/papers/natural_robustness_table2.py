@@ -133,7 +133,7 @@ def table2(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
         natural = training == "natural"
         trial = workshop.trial(ode.net("neural ODE") if natural else at.trained(training), Linf(eps=at.eps), n=at.n)
         found: dict[str, Measured | None] = {"clean %": trial.natural(), "PGD-20 %": trial.left(pgd)}
-        strongest = trial.left(*(ode.strongest() if natural else ("fgsm", margin)))
+        strongest = trial.left(*(ode.strongest(pgd) if natural else ("fgsm", margin, pgd)))
         told = f"{at.told}; {ode.told}" if natural else at.told
         yield from row_of(TABLE2, row, {**found, "strongest attack %": strongest}, band=BAND, protocol=told)
         left[training] = (trial.left(pgd).value, strongest.value)

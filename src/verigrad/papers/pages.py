@@ -138,7 +138,8 @@ def _section(id: str, tables: Sequence[Table], told: Sequence[Told]) -> list[str
 
 
 def _claim(claim: Told) -> str:
-    because = f" {claim['reason']}." if claim.get("reason") else ""
+    why = claim.get("reason", "").rstrip(".")
+    because = f" {why[0].upper()}{why[1:]}." if why else ""
     evidence = f" ({claim['evidence']})" if claim["evidence"] else ""
     return f"{claim['claim']}{evidence}.{because}"
 
