@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ORACLE := .oracles/torchdiffeq-0.0.1
+BENCHMARKS := solvers long_solves models stability honest_nets attacks training certificates
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: demo test slow check bench docs clean
+.PHONY: demo test slow check bench papers docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("verigrad needs Python 3.11 or later; this is %d.%d. Fix: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -36,7 +37,11 @@ check: $(READY)
 	$(BIN)/pyright
 
 bench: $(READY)
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in $(BENCHMARKS); do $(BIN)/python benchmarks/$$file.py || exit 1; done
+
+# The papers' pages and figures again, from the committed results.
+papers docs: $(VENV)/.installed
+	$(BIN)/python -m verigrad.papers.pages docs/papers/results docs/papers
 
 clean:
 	rm -rf $(VENV) .oracles runs

@@ -14,10 +14,10 @@ autocast.
 of 1×28×28 by a small conv net.
 
 *auto_LiRPA*, where it can be imported, verifies the same images as the certificate `interval`: the share of 32 digits
-that each proves at three radii, and the time of one bound (the median of five, in float64 for ours, in float32 for
-auto_LiRPA's). It is no dependency: point PYTHONPATH at it. Release 0.3 runs on numpy 2 and torch 2.13 once four lines are
-changed: `isin` comes from numpy, `_optimize_graph` from torch.onnx._internal.torchscript_exporter.utils, the opset is
-set in the GLOBALS of the `_globals` beside it, and a node's attribute k is read by `getattr(n, n.kindOf(k))(k)`.
+that each proves at three radii, and the time of one bound, in float64 for ours and in float32 for auto_LiRPA's. It is
+no dependency: point PYTHONPATH at it. Release 0.3 runs on numpy 2 and torch 2.13 once four lines are changed: `isin`
+comes from numpy, `_optimize_graph` from torch.onnx._internal.torchscript_exporter.utils, the opset is set in GLOBALS of
+`_globals` beside it, and attribute k of a node is read by `getattr(n, n.kindOf(k))(k)`.
 
     python benchmarks/certificates.py            writes certificates.json and certificates.md beside this file
     python benchmarks/certificates.py --only savings    or rates, timed, peers; the rest stays as it is in the JSON

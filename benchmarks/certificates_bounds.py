@@ -80,7 +80,7 @@ def _called(certificate: Any, model: nn.Module, x: Tensor, y: Tensor) -> Callabl
 
 @dataclass(frozen=True)
 class Peer:
-    """Shares of images that a tool proves at `SHARES_AT`, and CPU seconds an image for one bound, the median of five."""
+    """Shares of images that a tool proves at `SHARES_AT`, and CPU seconds an image for a bound, the median of five."""
 
     tool: str
     shares: tuple[float, ...]

@@ -121,7 +121,9 @@ CASES = (
     Case(spec="cw-l0:steps=20", norms=(L0,)),
     Case(spec="greedy-pixels", norms=(L0,)),
     Case(spec="boundary:queries=60", gradients=False, counted=False, norms=(Linf, L2)),
-    Case(spec="boundary:queries=300", finds=((L2, 1.25),), gradients=False, counted=False, norms=(Linf, L2), brief=True),
+    Case(
+        spec="boundary:queries=300", finds=((L2, 1.25),), gradients=False, counted=False, norms=(Linf, L2), brief=True
+    ),
     Case(spec="logbarrier:rounds=3,steps=10,draws=400", counted=False, norms=(Linf, L2)),
     Case(
         spec="logbarrier:rounds=6,steps=30,draws=400",

@@ -82,7 +82,7 @@ def page(title: str, tables: Sequence[Table], told: Sequence[Told], notes: str =
 
 def _glance(ids: Sequence[str], told: Sequence[Told]) -> list[str]:
     lines = [
-        "| id | scale | `=` | `≠` | `–` | claims that hold | that do not | minutes |",
+        "| id | scale | `=` | `≠` | `–` | claims that hold | that do not | CPU minutes |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for id in ids:
@@ -91,7 +91,7 @@ def _glance(ids: Sequence[str], told: Sequence[Told]) -> list[str]:
             count = Counter(cell["status"] for cell in one["cells"] if cell["printed"] is not None)
             claims = Counter(claim["status"] for claim in one["findings"])
             numbers = [count["match"], count["differs"], count["not run"], claims["match"], claims["differs"]]
-            minutes = f"{one['seconds'] / 60:.1f}"
+            minutes = f"{one.get('cpu_seconds', one['seconds']) / 60:.1f}"
             lines.append(f"| `{id}` | {one['scale']} | {' | '.join(map(str, numbers))} | {minutes} |")
         if not mine:
             lines.append(f"| `{id}` | not run | | | | | | |")
@@ -146,7 +146,7 @@ def _claim(claim: Told) -> str:
 
 def _provenance(one: Told) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
-    spent = f"{one['seconds']:.0f} s" + (f", {one['cpu_seconds']:.0f} of the processor" if "cpu_seconds" in one else "")
+    spent = f"{one.get('cpu_seconds', one['seconds']):.0f} s of the processor"
     parts = [f"`{one['command']}`", one.get("date", ""), one["machine"], versions, spent]
     return "; ".join(part for part in parts if part) + "."
 

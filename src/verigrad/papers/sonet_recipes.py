@@ -128,10 +128,7 @@ def _only_adaptive(name: str, left: Mapping[Row, Found], losses: Mapping[str, li
     )
     ranges = "; ".join(f"{n} {min(found):.2g} to {max(found):.2g}" for n, found in losses.items())
     holds = min(plain) > max(fixed)
-    why = (
-        f"points that PGD-20 hides from the strongest attack: {hidden}; training losses: {ranges}. Less is hidden "
-        "where many short steps are taken, and where a net is less saturated"
-    )
+    why = f"of what the strongest attack breaks PGD-20 hides, in points, {hidden}; training losses are {ranges}"
     yield Finding(
         TABLE2.id,
         f"{name}: every adaptive solver leaves more under PGD-20 than any fixed one",
