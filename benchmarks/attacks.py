@@ -7,8 +7,8 @@ Every library gets the model as it was trained, with weights that want gradients
 at the model, for every library alike. `left` is the robust accuracy that each seed leaves: adversarial images are
 judged here, by one forward pass, and count if they are inside the threat.
 
-The classifiers are those of `attacks_models.py`, the other libraries' attacks those of `attack_peers.py`, which says
-how to install them; without them their rows are left out.
+The questions are in `attacks_trials.py`, the classifiers in `attacks_models.py`, the other libraries' attacks in
+`attack_peers.py`, which says how to install them; without them their rows are left out.
 
     python benchmarks/attacks.py --cifar10 DIR      writes attacks.json and attacks.md beside this file
     python benchmarks/attacks.py                    without the classifier that is trained on CIFAR-10
@@ -34,51 +34,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from attack_peers import (
-    Counted,
-    Libraries,
-    Run,
-    boundary,
-    carlini_wagner_l2,
-    load_libraries,
-    pgd_linf,
-    standard_ensemble,
-)
+from attack_peers import Counted, Libraries, load_libraries
 from attacks_models import Subject, cifar_subject, digits_subject, random_subject
+from attacks_trials import BATCH, FAR, Trial, equal_queries, trials
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from verigrad.attacks.base import Attack
-from verigrad.attacks.boundary import Boundary
-from verigrad.attacks.carlini_wagner_l2 import CarliniWagnerL2
-from verigrad.attacks.changes import BFloat16
-from verigrad.attacks.ensemble import StandardEnsemble
-from verigrad.attacks.pgd import PGD
-from verigrad.attacks.solver_aware import OnTwin
-from verigrad.core.seeds import seeded
-from verigrad.core.threat import L2, Linf, Threat
+from verigrad.core.threat import L2, Linf
 
 HERE = Path(__file__)
-BATCH, FEW = 50, 25
 # Passes of the floor before each attack, and after it.
 SAMPLE = 6
-FAR = 1e3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One row. `passes` of the floor is what the attack's steps cost at least; 0 where it has no gradient steps."""
-
-    question: str
-    subject: str
-    attack: str
-    library: str
-    run: Run
-    passes: int = 0
-    rounds: int = 3
-    images: int = BATCH
-    minimal: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,68 +64,6 @@ class Row:
     left: list[float]
     median: list[float]
     mean: list[float]
-
-
-def ours(attack: Attack, threat: type[Threat] = Linf) -> Run:
-    """Under L2 as far as it likes."""
-
-    def run(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> Tensor:
-        allowed = L2(eps=FAR) if threat is L2 else Linf(eps=eps)
-        return attack(model, x, y, allowed, generator=seeded(seed, "benchmark", range(len(x)))).x_adv
-
-    return run
-
-
-def trials(libraries: Libraries) -> list[Trial]:
-    """Every question, ours first, then whichever of the peers' rows can be run."""
-
-    def peers(runs: dict[str, Run], like: Trial, rounds: int) -> list[Trial]:
-        return [
-            replace(like, library=name, run=run, rounds=rounds) for name, run in runs.items() if name in libraries.found
-        ]
-
-    def pgd(question: str, subject: str, steps: int, size: float, rounds: int, peer_rounds: int) -> list[Trial]:
-        one = Trial(
-            question=question, subject=subject, attack=f"PGD-{steps}, steps of {size:.2g}", library="verigrad",
-            run=ours(PGD(steps=steps, step_size=size)), passes=steps, rounds=rounds,
-        )  # fmt: skip
-        return [one, *peers(pgd_linf(steps, size), one, peer_rounds)]
-
-    def minimal(question: str, subject: str, name: str, run: Run, runs: dict[str, Run], **more: int) -> list[Trial]:
-        one = Trial(question=question, subject=subject, attack=name, library="verigrad", run=run, minimal=True, **more)
-        return [one, *peers(runs, one, one.rounds)]
-
-    def ensemble(subject: str, images: int) -> list[Trial]:
-        full, sparing = StandardEnsemble(), StandardEnsemble(sparing=True)
-        one = Trial(
-            question="standard ensemble", subject=subject, attack="100 steps, 9 targets, 5000 queries",
-            library="verigrad", run=ours(full), images=images,
-        )  # fmt: skip
-        other = replace(one, attack=f"{one.attack}, sparing", run=ours(sparing))
-        return [other, *peers(standard_ensemble(), one, one.rounds), replace(one, rounds=1)]
-
-    bf16 = Trial(
-        question="gradients in bfloat16", subject="brittle", attack="PGD-20, bf16", library="verigrad",
-        run=ours(OnTwin(attack=PGD(steps=20, step_size=2 / 255), change=BFloat16())), passes=20,
-    )  # fmt: skip
-    cw = ours(CarliniWagnerL2(steps=100, search_steps=1, constant=1.0), L2)
-    walk = ours(Boundary(queries=1000), L2)
-    madry = 2 / 255  # the step of Madry et al.'s evaluation on CIFAR-10
-    return [
-        *pgd("none breaks", "random", 20, 1.25e-7, 7, 1),
-        *pgd("brittle, long steps", "brittle", 20, madry, 3, 3),
-        *pgd("brittle, short steps", "brittle", 20, 1 / 255, 3, 1)[:1],
-        *[replace(one, images=FEW) for one in pgd("brittle, many long steps", "brittle", 100, madry, 3, 1)],
-        *pgd("brittle, many short steps", "brittle", 100, 0.2 / 255, 3, 1)[:1],
-        bf16,
-        *pgd("trained against attacks", "digits", 20, 0.025, 3, 3),
-        *minimal("Boundary", "digits", "1000 steps of foolbox, as many queries", walk, boundary(1000)),
-        *minimal(
-            "CW-L2", "brittle", "100 steps, c = 1", cw, carlini_wagner_l2(100, 1.0), passes=100, rounds=1, images=FEW
-        ),
-        *ensemble("digits", FEW),
-        *ensemble("brittle", 20),
-    ]
 
 
 def floor(model: nn.Module, x: Tensor, y: Tensor, passes: int) -> float:
@@ -235,10 +140,9 @@ def subjects(needed: set[str], cifar10: Path | None, weights: Path | None) -> di
     return {name: make() for name, make in makers.items() if name in needed}
 
 
-def equal_queries(trial: Trial, rows: list[Row]) -> Trial:
-    """Boundary is given as many queries as foolbox took, so it runs after it."""
-    took = [row.forwards for row in rows if row.question == "Boundary" and row.library == "foolbox"]
-    return replace(trial, run=ours(Boundary(queries=round(took[0])), L2)) if took else trial
+def foolbox_queries(rows: list[Row]) -> float:
+    """What foolbox's Boundary, which runs before verigrad's, took of a sample; 0 where it was not run."""
+    return next((row.forwards for row in rows if row.question == "Boundary" and row.library == "foolbox"), 0.0)
 
 
 def main() -> None:
@@ -259,7 +163,8 @@ def main() -> None:
     rows = recorded() if given.missing else []
     for trial in track(wanted, "attacks", console=Console(stderr=True)):
         if trial.subject in known:
-            trial = equal_queries(trial, rows) if trial.question == "Boundary" else trial
+            if trial.question == "Boundary" and (took := foolbox_queries(rows)):
+                trial = equal_queries(trial, took)
             trial = replace(trial, rounds=1) if given.quick else trial
             rows.append(measure(trial, known[trial.subject]))
             print(table(rows[-1:]).splitlines()[-1], flush=True)

@@ -21,6 +21,7 @@ comes from numpy, `_optimize_graph` from torch.onnx._internal.torchscript_export
 
     python benchmarks/certificates.py            writes certificates.json and certificates.md beside this file
     python benchmarks/certificates.py --only savings    or rates, timed, peers; the rest stays as it is in the JSON
+    python benchmarks/certificates.py --rounds 1    instead of 5 for rates and times
     python benchmarks/certificates.py --quick    5 images, 2,000 copies, one round, nothing written
 """
 
@@ -47,6 +48,7 @@ from torch import Tensor, nn
 from verigrad.models.networks.small import SmallConvNet
 
 HERE = Path(__file__).resolve().parent
+BOUND_ROUNDS = 3
 
 
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
@@ -101,9 +103,12 @@ def page(found: dict[str, Any]) -> str:
         f"{r['ours']:.3f} ({r['low']:.3f} to {r['high']:.3f}) | {r['one_by_one']:.3f} | {r['bf16']:.2f} |"
         for r in found["rates"]
     ]
-    lines += ["", f"bf16 in hardware: {machine['bf16']}.", "", "## Fits and bounds from gradients", ""]
+    told = {key: f"{rounds} round{'s' * (rounds > 1)}" for key, rounds in found["rounds"].items()}
+    lines += ["", f"{told.get('rates', 'Not measured')}; bf16 in hardware: {machine['bf16']}.", ""]
+    lines += ["## Fits and bounds from gradients", ""]
     lines += ["| what | CPU s | |", "| --- | --- | --- |"]
     lines += [f"| {row['what']} | {row['seconds']:.3f} | {row['units']:.1f} {row['unit']} |" for row in found["timed"]]
+    lines += ["", f"{told.get('timed', '5 rounds')}; of the bounds {BOUND_ROUNDS} at most."]
     eps = ", ".join(f"{e:g}" for e in SHARES_AT)
     lines += ["", "## Interval bounds beside auto_LiRPA", ""]
     lines += [f"| tool | proved at Linf {eps} | CPU ms an image |", "| --- | --- | --- |"]
@@ -131,9 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=("savings", "rates", "timed", "peers"))
+    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rounds, images, n = (1, 5, 2000) if chosen.quick else (5, 100, 100_000)
+    rounds, images, n = (1, 5, 2000) if chosen.quick else (chosen.rounds, 100, 100_000)
     model, x, y = digits()
     small = SmallConvNet(channels=8).eval()
     wide = SmallConvNet(in_channels=3, channels=32).eval()
@@ -143,7 +149,7 @@ def main() -> None:
             rate("small-conv:channels=8", small, (1, 28, 28), 200, rounds),
             rate("small-conv:channels=32", wide, (3, 32, 32), 200, rounds),
         ],
-        "timed": lambda: [*fits(rounds), *bounds(min(rounds, 3))],
+        "timed": lambda: [*fits(rounds), *bounds(min(rounds, BOUND_ROUNDS))],
         "peers": lambda: peers(model, x[:32], y[:32]),
     }
     target = HERE / "certificates.json"
@@ -151,6 +157,7 @@ def main() -> None:
     # Read only now: sections may be measured side by side.
     before = json.loads(target.read_text()) if chosen.only and not chosen.quick and target.exists() else {}
     found = {key: [] for key in sections} | before | measured | {"machine": machine(), "n": n, "images": images}
+    found["rounds"] = before.get("rounds", {}) | dict.fromkeys(measured.keys() & {"rates", "timed"}, rounds)
     Console().print(page(found), markup=False)
     if not chosen.quick:
         target.write_text(json.dumps(found, indent=1) + "\n")

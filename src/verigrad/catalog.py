@@ -366,6 +366,7 @@ TABLE: tuple[Entry, ...] = (
             "",
             "only the first step of the grid is differentiated",
         ),
+        ("whole-grid", "attacks.solver_aware:WholeGrid", "", "every choice of a step size is differentiated too"),
         ("batch-of-one", "attacks.solver_aware:BatchOfOne", "", "every sample is solved on a grid of its own"),
         (
             "other-tolerance",

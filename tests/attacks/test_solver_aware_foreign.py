@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verigrad.attacks.base import Steered
 from verigrad.attacks.pgd import PGD
-from verigrad.attacks.solver_aware import BatchOfOne, FixedSteps, FrozenGrid, InitialStepOnly, OnTwin
+from verigrad.attacks.solver_aware import BatchOfOne, FixedSteps, FrozenGrid, InitialStepOnly, OnTwin, WholeGrid
 from verigrad.core.classifier import predict
 from verigrad.core.seeds import seeded
 from verigrad.core.threat import Linf
@@ -46,10 +46,10 @@ def test_the_released_gradient_hides_what_the_frozen_grid_breaks() -> None:
 
 def test_changes_of_the_solver_reach_its_calls() -> None:
     model = new_sonet()
-    for change, gradient in ((FrozenGrid(), Direct(grid="frozen")), (InitialStepOnly(), Direct(grid="first"))):
+    for change, grid in ((FrozenGrid(), "frozen"), (InitialStepOnly(), "first"), (WholeGrid(), "all")):
         twin = change(model)
         assert isinstance(twin, Carrying)
-        assert {one.gradient for one in foreign_solves(twin, X)} == {gradient}
+        assert {one.gradient for one in foreign_solves(twin, X)} == {Direct(grid=grid)}
     fixed = foreign_solves(FixedSteps(method="rk4", steps=3)(model), X)
     assert {(one.method, one.control) for one in fixed} == {(RK4_38.name, Fixed(steps=3))}
 
@@ -78,6 +78,13 @@ def pulled(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def alone(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.cat(parts) for parts in zip(*(pulled(model, one[None]) for one in x), strict=True))
+
+
+def test_the_whole_grid_is_what_the_old_torchdiffeq_differentiates() -> None:
+    model = old_sonet()
+    own, whole, frozen = (pulled(one, X)[1] for one in (model, WholeGrid()(model), FrozenGrid()(model)))
+    assert float((whole - own).norm()) < 1e-2 * float(own.norm())
+    assert float((frozen - own).norm()) > 0.1 * float(own.norm())
 
 
 class BatchMean(nn.Module):

@@ -57,6 +57,12 @@ def test_list_says_what_is_done_what_it_costs_and_what_it_needs(verigrad: Shell,
         assert "not run" in second
 
 
+def test_no_word_of_the_list_is_lost_where_it_is_wrapped(verigrad: Shell, tmp_path: Path) -> None:
+    said = verigrad("reproduce", "list", "--out", tmp_path)
+    words = set(said.out.split())
+    assert words >= {word for recipe in papers.RECIPES for word in (recipe.id, *recipe.title.split())}
+
+
 @pytest.mark.usefixtures("recipes")
 def test_a_table_is_printed_and_written(verigrad: Shell, tmp_path: Path) -> None:
     said = verigrad("reproduce", "a/one", "--scale", "smoke", "--out", tmp_path)

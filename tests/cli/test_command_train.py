@@ -62,6 +62,12 @@ def test_the_same_command_gives_the_same_weights(verigrad, tmp_path: Path) -> No
         ({"--time-limit": "soon"}, "--time-limit must be a length of time such as 90s, 10m or 2h. Got 'soon'"),
         ({"--time-limit": "-3m"}, "Got '-3m'"),
         ({"--crop": "-1"}, "must not be negative"),
+        ({"--crop": "8"}, "--crop must be less than 8"),
+        (
+            {"--objective": "free:threat=linf(eps=0.1)"},
+            "'free' is no objective but an algorithm. Give it as --algorithm",
+        ),
+        ({"--algorithm": "gaussian_noise:sigma=0.1"}, "'gaussian-noise' is no algorithm but an objective"),
         ({"--watch": "linf"}, "The threat must read linf:EPS"),
         ({"--objective": "natural:smoothing=1"}, "must be in [0, 1)"),
         ({"--device": "abacus"}, "--device must be cpu or cuda. Got 'abacus'"),

@@ -15,7 +15,7 @@ from verigrad.core.threat import Linf
 from verigrad.models.inspecting import weights_hash
 from verigrad.models.twin import ode_blocks
 from verigrad.papers import gradient_regularization, natural_robustness, optimal_control, sonet
-from verigrad.papers.recipe import Recipe
+from verigrad.papers.recipe import SCALES, Recipe
 from verigrad.papers.reproduce import RECIPES, find, reproduce, results_file
 from verigrad.papers.result import Measured, Status, compared
 from verigrad.papers.sonet_nets import ALONE, FROZEN, STRONGEST
@@ -50,6 +50,11 @@ def test_a_recipe_has_a_cell_for_every_printed_number(recipe: Recipe, folder: Pa
     written = json.loads(results_file(folder, recipe, "smoke").read_text())
     assert written == json.loads(json.dumps(told))
     assert {"date", "command", "machine", "versions", "seconds", "cpu_seconds"} <= set(written)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_recipe_says_what_it_costs_or_needs(scale: str) -> None:
+    assert [recipe.id for recipe in RECIPES if not (recipe.cost.get(scale) or recipe.needs.get(scale))] == []
 
 
 @pytest.mark.skipif(not INDEX.exists(), reason="the papers' index is not beside this checkout")

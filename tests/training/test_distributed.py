@@ -103,10 +103,12 @@ def test_two_processes_go_on_bit_for_bit_with_a_memory_each(tmp_path: Path):
     assert mine != yours
 
 
+@pytest.mark.slow
 def test_the_clock_of_process_0_stops_both(tmp_path: Path):
     assert [found["steps"] for found in two("limited", tmp_path)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_what_process_0_finds_wrong_stops_both(tmp_path: Path):
     for found in two("refused", tmp_path):
         assert "no whole training checkpoint" in found["told"]

@@ -65,6 +65,16 @@ class InitialStepOnly:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeGrid:
+    """The control is differentiated with the states: every change of the step size, as torchdiffeq did up to 0.1.1."""
+
+    same_forward: ClassVar[bool] = True
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        return twin(model, gradient=Direct(grid="all"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchOfOne:
     """Each sample is solved as if it were alone.
 

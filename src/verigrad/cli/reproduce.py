@@ -115,12 +115,15 @@ def _listed(recipes: tuple[Recipe, ...], scale: str, out: Path) -> Any:
     from verigrad.papers.reproduce import results_file
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("id", min_width=max(len(recipe.id) for recipe in recipes))
-    for column in (scale, "cost", "needs", "what it shows"):
+    for column in ("id", scale):
+        table.add_column(column, no_wrap=True)
+    needed = any(scale in recipe.needs for recipe in recipes)
+    for column in ("cost", *(["needs"] if needed else []), "what it shows"):
         table.add_column(column)
     for recipe in recipes:
         state = _state(results_file(out, recipe, scale))
-        table.add_row(recipe.id, state, recipe.cost.get(scale, ""), recipe.needs.get(scale, ""), recipe.title)
+        needs = [recipe.needs.get(scale, "")] if needed else []
+        table.add_row(recipe.id, state, recipe.cost.get(scale, ""), *needs, recipe.title)
     return table
 
 

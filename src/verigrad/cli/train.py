@@ -133,11 +133,14 @@ def train(
 def _method(objective: str | None, algorithm: str | None) -> Any:
     from verigrad import catalog
 
-    if algorithm is None:
-        return catalog.build("objective", objective or "natural")
-    if objective is not None:
+    if objective is not None and algorithm is not None:
         raise BadInput("--objective and --algorithm exclude each other. Leave one out.")
-    return catalog.build("algorithm", algorithm)
+    kind, other = ("objective", "algorithm") if algorithm is None else ("algorithm", "objective")
+    spec = objective or algorithm or "natural"
+    name = spec.partition(":")[0].strip().replace("_", "-")
+    if name in {entry.name for entry in catalog.entries(other)}:
+        raise BadInput(f"{name!r} is no {kind} but an {other}. Give it as --{other}.")
+    return catalog.build(kind, spec)
 
 
 def _seconds(option: str, text: str) -> float:

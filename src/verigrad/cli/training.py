@@ -60,7 +60,12 @@ def run(job: Job) -> None:
     tracker = Tracker(job.out / TENSORBOARD) if job.track else None
     with joined() as processes:
         images = load_data(job.data, "train", n=job.n)
-        _, channels, _, size = images.x.shape
+        _, channels, *sides = images.x.shape
+        size = sides[-1]
+        if job.recipe.augment.crop >= min(sides):
+            raise BadInput(
+                f"--crop must be less than {min(sides)}, the side of the images. Got {job.recipe.augment.crop}."
+            )
         spec = catalog.complete(job.model, in_channels=channels, classes=images.classes, size=size)
         model = initialised(lambda: catalog.build("model", spec), job.recipe.seed).eval()
         check_classifier(model, images.x, images.y)

@@ -24,7 +24,7 @@ from verigrad.papers.gradient_regularization_measures import (
 )
 from verigrad.papers.gradient_regularization_settings import SETTINGS, UNDEFENDED
 from verigrad.papers.gradient_regularization_steps import b4
-from verigrad.papers.recipe import Recipe
+from verigrad.papers.recipe import SCALES, Recipe, Redo, cost_by_scale
 from verigrad.papers.result import Finding, Measured, Result, Series, Status, row_of
 from verigrad.papers.workshop import Workshop
 
@@ -135,13 +135,24 @@ def imagenet(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
     )
 
 
+def _recipe(what: str, title: str, redo: Redo, cpu: str) -> Recipe:
+    needs = {"gpu": "CIFAR-10", "paper": "CIFAR-10"}
+    return Recipe(id=f"gradient-regularization/{what}", title=title, redo=redo, cost=cost_by_scale(cpu), needs=needs)
+
+
 RECIPES = (
-    Recipe(id=TABLE1.id, title="errors under Linf, by bound and by attack", redo=table1),
-    Recipe(id=TABLE2.id, title="mean distances under L2", redo=table2),
-    Recipe(id=FIGURE1, title="error against eps", redo=figure1),
-    Recipe(id="gradient-regularization/b3", title="gradient norms and ω", redo=b3),
-    Recipe(id="gradient-regularization/b4", title="the step h of finite differences", redo=b4),
-    Recipe(id="gradient-regularization/b5", title="errors certified by smoothing", redo=b5),
-    Recipe(id="gradient-regularization/b6", title="errors certified by the omega-bound", redo=b6),
-    Recipe(id=IMAGENET, title="the rows on ImageNet-1k", redo=imagenet, needs={"paper": "ImageNet-1k, several GPUs"}),
+    _recipe("table1", "errors under Linf, by bound and by attack", table1, "4 min"),
+    _recipe("table2", "mean distances under L2", table2, "3 min"),
+    _recipe("figure1", "error against eps", figure1, "seconds"),
+    _recipe("b3", "gradient norms and ω", b3, "seconds"),
+    _recipe("b4", "the step h of finite differences", b4, "3 min"),
+    _recipe("b5", "errors certified by smoothing", b5, "1 min"),
+    _recipe("b6", "errors certified by the omega-bound", b6, "seconds"),
+    Recipe(
+        id=IMAGENET,
+        title="the rows on ImageNet-1k",
+        redo=imagenet,
+        cost={"paper": "days of several GPUs"},
+        needs=dict.fromkeys(SCALES, "ImageNet-1k, several GPUs"),
+    ),
 )

@@ -10,10 +10,12 @@ from verigrad.papers.natural_robustness_settings import BAND, MODELS, Half, half
 from verigrad.papers.natural_robustness_sweep import figure1
 from verigrad.papers.natural_robustness_table2 import table2
 from verigrad.papers.natural_robustness_theorems import theorems
-from verigrad.papers.recipe import Recipe
+from verigrad.papers.recipe import Recipe, Redo, cost_by_scale
 from verigrad.papers.result import Finding, Measured, Result, row_of
 from verigrad.papers.table import Table
 from verigrad.papers.workshop import Trial, Workshop
+
+BOTH = "MNIST, CIFAR-10"
 
 # Why FGSM's accuracy is no robustness.
 FLAT = "one step of cross-entropy is a weak attack: more steps, a margin and a frozen grid find what it misses"
@@ -97,11 +99,18 @@ def _eps(column: str) -> float:
     return float(size) / float(over or 1)
 
 
+def _recipe(what: str, title: str, redo: Redo, minutes: int, needs: str = "CIFAR-10") -> Recipe:
+    data = {"gpu": needs, "paper": needs}
+    return Recipe(
+        id=f"natural-robustness/{what}", title=title, redo=redo, cost=cost_by_scale(f"{minutes} min"), needs=data
+    )
+
+
 RECIPES = (
-    Recipe(id="natural-robustness/table1", title="FGSM and PGD on neural ODEs and ResNet50", redo=table1),
-    Recipe(id="natural-robustness/table2", title="a neural ODE beside three adversarial trainings", redo=table2),
-    Recipe(id="natural-robustness/figure1", title="ResNet56 with step sizes from 1 to 1e-10", redo=figure1),
-    Recipe(id="natural-robustness/figure2", title="DI²-FGSM on neural ODEs and ResNet50", redo=figure2),
-    Recipe(id="natural-robustness/figure3", title="the Boundary attack on neural ODEs and ResNet50", redo=figure3),
-    Recipe(id="natural-robustness/theorems", title="how errors grow, against the bounds", redo=theorems),
+    _recipe("table1", "FGSM and PGD on neural ODEs and ResNet50", table1, 5, BOTH),
+    _recipe("table2", "a neural ODE beside three adversarial trainings", table2, 3),
+    _recipe("figure1", "ResNet56 with step sizes from 1 to 1e-10", figure1, 2),
+    _recipe("figure2", "DI²-FGSM on neural ODEs and ResNet50", figure2, 2, BOTH),
+    _recipe("figure3", "the Boundary attack on neural ODEs and ResNet50", figure3, 2, BOTH),
+    _recipe("theorems", "how errors grow, against the bounds", theorems, 2),
 )

@@ -12,6 +12,16 @@ SCALES = ("smoke", "cpu", "gpu", "paper")
 Redo = Callable[[Workshop, str], Iterator[Result | Finding | Series]]
 
 
+def cost_by_scale(cpu: str) -> Mapping[str, str]:
+    """What a recipe costs, by scale.
+
+    Args:
+        cpu: of one core, as it was measured when the recipes ran in their order, so that a net which several need is
+            counted where it was trained. The scales above are reckoned.
+    """
+    return {"smoke": "seconds", "cpu": cpu, "gpu": "hours", "paper": "days of a GPU"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One id of the papers.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from verigrad.core.threat import L2, Linf
-from verigrad.papers.recipe import Recipe, Redo
+from verigrad.papers.recipe import Recipe, Redo, cost_by_scale
 from verigrad.papers.result import Finding, Measured, Result
 from verigrad.papers.sonet import TABLE1, TABLE2, TABLE4
 from verigrad.papers.sonet_interventions import interventions
@@ -184,15 +184,14 @@ def table4(workshop: Workshop, scale: str) -> Iterator[Result | Finding]:
 
 
 def _recipe(what: str, title: str, redo: Redo, minutes: int) -> Recipe:
-    """minutes: of one core at the scale cpu, all nets trained; hours and days on a GPU are reckoned."""
-    cost = {"smoke": "seconds", "cpu": f"{minutes} min", "gpu": "hours, in pieces", "paper": "days of a GPU"}
-    return Recipe(id=f"sonet/{what}", title=title, redo=redo, cost=cost, needs={"gpu": "CIFAR-10", "paper": "CIFAR-10"})
+    needs = {"gpu": "CIFAR-10", "paper": "CIFAR-10"}
+    return Recipe(id=f"sonet/{what}", title=title, redo=redo, cost=cost_by_scale(f"{minutes} min"), needs=needs)
 
 
 RECIPES = (
-    _recipe("table1", "PGD on SONet, SOBlock and TRADES", table1, 6),
-    _recipe("table2", "solvers and tolerances", table2, 8),
-    _recipe("table3", "the times that ODENet's solver accepts under attack", table3, 2),
+    _recipe("table1", "PGD on SONet, SOBlock and TRADES", table1, 7),
+    _recipe("table2", "solvers and tolerances", table2, 10),
+    _recipe("table3", "the times that ODENet's solver accepts under attack", table3, 1),
     _recipe("table4", "CW-Linf and SPSA", table4, 3),
     Recipe(
         id="sonet/theorem",
@@ -200,5 +199,5 @@ RECIPES = (
         redo=theorem,
         cost={"smoke": "seconds", "cpu": "1 min", "gpu": "as cpu", "paper": "as cpu"},
     ),
-    _recipe("interventions", "what hides SONet's gradient: one change at a time", interventions, 7),
+    _recipe("interventions", "what hides SONet's gradient: one change at a time", interventions, 8),
 )
