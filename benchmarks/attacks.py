@@ -181,6 +181,12 @@ def recorded() -> list[Row]:
     return [Row(**row) for row in json.loads(file.read_text())["rows"]] if file.is_file() else []
 
 
+def bf16_in_hardware() -> str:
+    flags = Path("/proc/cpuinfo")
+    told = flags.read_text().split() if flags.is_file() else []
+    return "with" if "avx512_bf16" in told or "amx_bf16" in told else "without" if told else "perhaps"
+
+
 def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
     file = HERE.with_suffix(".json")
     by_name = {name(row): row for row in [*recorded(), *rows]}
@@ -196,7 +202,8 @@ def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
         "# The cost of an attack, and what it leaves\n\n"
         "Written by `python benchmarks/attacks.py --cifar10 DIR`, which says what is measured. "
         f"Process CPU seconds, one thread of a {os.cpu_count()}-core {platform.machine()} CPU, "
-        f"{date.today()}, torch {torch.__version__}; {versions}.\n{absent}\n"
+        f"{bf16_in_hardware()} bfloat16 in hardware, last row {date.today()}, torch {torch.__version__}; {versions}.\n"
+        f"{absent}\n"
     )
     HERE.with_suffix(".md").write_text(intro + table(rows))
 

@@ -64,6 +64,17 @@ def test_no_word_of_the_list_is_lost_where_it_is_wrapped(verigrad: Shell, tmp_pa
 
 
 @pytest.mark.usefixtures("recipes")
+@pytest.mark.parametrize("broken", ["{", "[]", '{"seconds": null}'])
+def test_results_that_cannot_be_read_are_listed_so_and_made_again(verigrad: Shell, tmp_path: Path, broken: str) -> None:
+    file = tmp_path / "smoke" / "results" / "a-one.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(broken)
+    assert "unreadable" in verigrad("reproduce", "list", "--scale", "smoke", "--out", tmp_path).out
+    verigrad("reproduce", "all", "--scale", "smoke", "--out", tmp_path, "--data", tmp_path / "none")
+    assert json.loads(file.read_text())["id"] == "a/one"
+
+
+@pytest.mark.usefixtures("recipes")
 def test_a_table_is_printed_and_written(verigrad: Shell, tmp_path: Path) -> None:
     said = verigrad("reproduce", "a/one", "--scale", "smoke", "--out", tmp_path)
     row = next(line for line in said.out.splitlines() if line.startswith("net"))

@@ -77,6 +77,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     verigrad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], part: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("verigrad.cli.progress.PATIENCE", 1e9)  # a step on a busy machine may be worth a line
     options = {
         "--model": "small-conv:channels=4",
         "--data": "digits",

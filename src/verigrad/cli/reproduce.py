@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from verigrad.papers.recipe import Recipe
 
 BAD_INPUT = 2
+NOT_RUN, UNREADABLE = "not run", "unreadable"
 
 
 def reproduce(
@@ -56,11 +57,12 @@ def reproduce(
 
 
 def _all(scale: str, data: Path, out: Path, until: float | None) -> None:
-    """Every id without results, one after the other; what cannot be run is told and does not stop the rest."""
+    """Every id without results that can be read, one after the other; what cannot be run is told and does not stop the rest."""
     from verigrad.core.errors import BadInput
     from verigrad.papers import reproduce as papers
 
-    missing = [one for one in papers.RECIPES if not papers.results_file(out, one, scale).exists()]
+    states = [(one, _state(papers.results_file(out, one, scale))) for one in papers.RECIPES]
+    missing = [one for one, state in states if state in (NOT_RUN, UNREADABLE)]
     refused = 0
     for recipe in missing:
         try:
@@ -129,8 +131,11 @@ def _listed(recipes: tuple[Recipe, ...], scale: str, out: Path) -> Any:
 
 def _state(file: Path) -> str:
     if not file.exists():
-        return "not run"
-    seconds = json.loads(file.read_text(encoding="utf-8"))["seconds"]
+        return NOT_RUN
+    try:
+        seconds = float(json.loads(file.read_text(encoding="utf-8"))["seconds"])
+    except (ValueError, TypeError, KeyError):
+        return UNREADABLE
     return f"done, {seconds:.0f} s" if seconds < 120 else f"done, {seconds / 60:.0f} min"
 
 
