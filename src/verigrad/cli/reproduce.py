@@ -57,7 +57,7 @@ def reproduce(
 
 
 def _all(scale: str, data: Path, out: Path, until: float | None) -> None:
-    """Every id without results that can be read, one after the other; what cannot be run is told and does not stop the rest."""
+    """Every id without readable results, one after the other; what cannot be run is told and does not stop the rest."""
     from verigrad.core.errors import BadInput
     from verigrad.papers import reproduce as papers
 
