@@ -100,6 +100,7 @@ def test_the_facts_of_the_catalog_are_those_of_the_contract(contract) -> None:
         assert find("attack", case.name).form in FORMS
 
 
+@pytest.mark.slow
 def test_what_a_minimal_attack_finds_does_not_depend_on_the_size_of_the_threat(contract) -> None:
     """One run under a large threat tells all smaller ones; a budget attack, as a control, is told apart."""
     model, x, y = contract.hard_and_easy()
