@@ -90,7 +90,7 @@ def demo(
     from verigrad.reports.write import write_index
 
     console = Console()
-    console.print(f"Training three classifiers and auditing five on {n} digits; about four minutes on two cores.")
+    console.print(f"Training three classifiers and auditing five on {n} digits; four to seven minutes on two cores.")
     summaries = _both_lanes(out, n, seed)
     rows = [IndexRow(summaries[name], f"audits/{name}/report.html") for name in ROWS]
     page = write_index(rows, out / "report.html", title="Five classifiers of digits, and what their claims are worth")
