@@ -55,6 +55,7 @@ class Case:
 CASES: tuple[Case, ...] = (
     Case(spec="small-conv:channels=4"),
     Case(spec="sonet:channels=4,blocks=1-1-1-1"),
+    Case(spec="sonet:channels=4,blocks=1-1-1-1,activation=tanh,variant=paper"),
     Case(spec="skew-conv:channels=4"),
     Case(spec="skew-conv:channels=4,gamma=0.1,activation=tanh,norm=none,variant=paper"),
     Case(spec="skew-linear"),

@@ -41,6 +41,23 @@ def test_the_sizes_are_the_released_ones(channels: int, blocks: tuple[int, ...],
     assert total + width * 10 + width + 10 == count
 
 
+@pytest.mark.parametrize(("channels", "count"), [(64, 5_964_800), (32, 1_492_480)])
+def test_the_papers_stem_is_as_wide_inside_as_outside(channels: int, count: int):
+    """Eq. (6): one kernel for each block, the classifier's matrix, and nothing else."""
+    assert sum(weight.numel() for weight in SONet(channels, variant="paper").parameters()) == count
+    shapes = [(1, 1, 3)] + [shape for c in (1, 2, 4, 8) for shape in ((max(1, c // 2), c, 3 + (c > 1)), (c, c, 3))]
+    assert sum(a * b * side**2 for a, b, side in shapes) * channels**2 + 8 * channels * 10 == count
+
+
+def test_only_the_paper_copies_the_channels_before_the_stem():
+    images = torch.rand(2, 3, 8, 8)
+    paper, released = (SONet(8, (1, 1, 1, 1), variant=variant) for variant in ("paper", "released"))
+    order = [0, 1, 2, 0, 1, 2, 0, 1]
+    assert torch.equal(paper.copy(images), images[:, order])
+    assert torch.equal(released.copy(images), images)
+    assert (paper.stem.field.in_channels, released.stem.field.in_channels) == (8, 3)
+
+
 def test_digits_end_at_one_pixel():
     model = digits_sonet()
     sizes = []
@@ -70,7 +87,7 @@ def test_batch_mates_change_the_logits_and_not_under_own_steps():
 
 
 def test_the_linear_net_is_a_chain_of_matrix_exponentials():
-    """Eq. (4) in every layer, damped: gamma, activation, norm and variant reach all blocks."""
+    """Eq. (6) with Eq. (4) in every layer, damped: gamma, activation, norm and variant reach all blocks."""
     model = SONet(
         3,
         (1, 1, 1, 1),
@@ -84,7 +101,7 @@ def test_the_linear_net_is_a_chain_of_matrix_exponentials():
         tol=1e-9,
     ).double()
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x, side = images, 8
+    x, side = images.repeat(1, 3, 1, 1), 8
     for name, width, stride in [
         ("stem", 3, 1),
         ("stages.0.0", 3, 1),

@@ -8,10 +8,21 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.activations import Activation
-from verigrad.models.fields import Norm, SkewConvField, SkewLinearField, Variant
+from verigrad.models.fields import Norm, SkewConvField, SkewLinearField, Variant, tiled
 from verigrad.models.ode_block import GridName, ODEBlock, named_solver
 
 STRIDES = (1, 2, 2, 2)
+
+
+class ChannelCopy(nn.Module):
+    """g_channel-copy of Eq. (6): images (B, c, H, W) to (B, C, H, W), their channels over and over (`tiled`)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return tiled(x, self.channels)
 
 
 class SONet(nn.Module):
@@ -21,8 +32,10 @@ class SONet(nn.Module):
     one step size for the whole batch, differentiated through the choice of that step. So predictions depend on
     batch-mates. 5,944,022 parameters, or 1,491,318 at 32 channels; 2,802,902 and 704,118 with one block in each stage.
 
-    Eq. (6) copies the image's channels in a layer of its own before the first block. Here, as in the released code,
-    the stem's start does it under either variant: z is the image itself, x the image with its channels repeated.
+    variant="paper" is Eq. (3) and Eq. (6) as printed: blocks without norms, and before the stem the channel-copy layer,
+    which repeats the image's channels until there are C, so that the stem has as many channels in as out (5,964,800
+    parameters, or 1,492,480 at 32 channels). In the released code the stem takes the image itself, and its start repeats
+    the channels.
 
     Stages two to four halve the image. Its sides must be multiples of 8: digits of 8×8 go 8 → 8 → 4 → 2 → 1, and the
     average pooling then has a single pixel.
@@ -35,7 +48,7 @@ class SONet(nn.Module):
         gamma: the damping γ of every block.
         activation: σ of every block, one of `ACTIVATIONS`.
         norm: "group" or "none" in the feature blocks; "variant" leaves it to the variant.
-        variant: "released" or "paper", see `fields.py`.
+        variant: "released" or "paper", see above and `fields.py`.
         method: "dopri5", "tsit5", "bosh3" or "heun2" (adaptive), "euler", "midpoint", "rk4" (3/8), "backward_euler"
             or "implicit_midpoint" (equal steps).
         tol: relative and absolute tolerance of the adaptive methods.
@@ -72,7 +85,8 @@ class SONet(nn.Module):
             )
             return ODEBlock(field, solver)
 
-        self.stem = feature(in_channels, channels, 1)
+        self.copy = ChannelCopy(channels) if variant == "paper" else nn.Identity()
+        self.stem = feature(channels if variant == "paper" else in_channels, channels, 1)
         width = channels
         stages: list[nn.Module] = []
         for stage, (count, stride) in enumerate(zip(blocks, STRIDES, strict=True)):
@@ -88,4 +102,4 @@ class SONet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, in_channels, H, W)."""
-        return self.classifier(self.stages(self.stem(x)).mean((2, 3)))
+        return self.classifier(self.stages(self.stem(self.copy(x))).mean((2, 3)))
