@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -28,7 +30,7 @@ from verigrad.core.threat import L0, Threat
 from verigrad.data.images import Images
 from verigrad.evaluation.clean import record_clean
 from verigrad.evaluation.look import fixed_draws
-from verigrad.evaluation.run import Attempt, Subject, attempt
+from verigrad.evaluation.run import Attempt, Subject, Wanted, attempts
 from verigrad.ledger.store import Ledger
 
 Progress = Callable[[str], None]
@@ -88,7 +90,7 @@ class Course:
         )
         if any(check.name == "float64" and check.severity == "note" for check in checks):
             ways = [way for way in ways if way.cause != "precision"]  # the check found no float64 twin of this model
-        tries = [(way, self._intervene(subject, way, survivors)) for way in ways] if survivors else []
+        tries = self._intervene(subject, ways, survivors) if survivors else []
         left = tuple(i for i in survivors if not any(i in done.broken for _, done in tries))
         climb = self._escalate(subject, tries, left)
         return self._conclude(subject, checks, correct, survivors, tries, climb)
@@ -112,28 +114,47 @@ class Course:
         return checks
 
     def _attempt(self, subject: Subject, stage: str, name: str, attack: Attack, samples: tuple[int, ...]) -> Attempt:
-        self.tell(f"{stage}: {name} on {len(samples)} samples")
-        done = attempt(
-            subject,
-            self.ledger,
-            stage=stage,
-            name=name,
-            attack=attack,
-            samples=samples,
-            # An intervention draws what the claim's attack drew, so that one thing is changed and not two.
-            stream=None if stage == "escalation" else "claim",
-            executor=self.executor,
-        )
-        self.steps.append(Step(stage=stage, name=name, attack=catalog.describe(attack), attempt=done))
-        return done
+        return self._attempts(subject, stage, [(name, attack, samples)])[0]
 
-    def _intervene(self, subject: Subject, way: Intervention, survivors: tuple[int, ...]) -> Attempt:
-        chosen = survivors[: way.survivors]
-        if subject.coupled:
-            # A batch that is begun is paid for whole, so its survivors are all taken.
-            last = survivors[0] // self.batch + max(way.survivors // self.batch, 1)
-            chosen = tuple(i for i in survivors if i // self.batch < last)
-        return self._attempt(subject, "intervention", way.name, way.attack, chosen)
+    def _attempts(
+        self, subject: Subject, stage: str, plans: Sequence[tuple[str, Attack, tuple[int, ...]]]
+    ) -> list[Attempt]:
+        """Each is told as its turn comes, which workers that share them may be ahead of."""
+        ends = list(accumulate(len(samples) for _, _, samples in plans))
+        turns = deque(zip([0, *ends], plans, strict=False))
+
+        def told(done: int, total: int) -> None:
+            del total
+            while turns and turns[0][0] <= done:
+                _, (name, _, samples) = turns.popleft()
+                self.tell(f"{stage}: {name} on {len(samples)} samples")
+
+        # An intervention draws what the claim's attack drew, so that one thing is changed and not two.
+        stream = None if stage == "escalation" else "claim"
+        wanted = [
+            Wanted(stage=stage, name=name, attack=attack, samples=samples, stream=stream)
+            for name, attack, samples in plans
+        ]
+        made = attempts(subject, self.ledger, wanted, executor=self.executor, progress=told)
+        self.steps += [
+            Step(stage=stage, name=one.name, attack=catalog.describe(one.attack), attempt=done)
+            for one, done in zip(wanted, made, strict=True)
+        ]
+        return made
+
+    def _intervene(
+        self, subject: Subject, ways: Sequence[Intervention], survivors: tuple[int, ...]
+    ) -> list[tuple[Intervention, Attempt]]:
+        plans = [(way.name, way.attack, self._chosen(subject, way, survivors)) for way in ways]
+        return list(zip(ways, self._attempts(subject, "intervention", plans), strict=True))
+
+    def _chosen(self, subject: Subject, way: Intervention, survivors: tuple[int, ...]) -> tuple[int, ...]:
+        """The survivors that an intervention is tried on."""
+        if not subject.coupled:
+            return survivors[: way.survivors]
+        # A batch that is begun is paid for whole, so its survivors are all taken.
+        last = survivors[0] // self.batch + max(way.survivors // self.batch, 1)
+        return tuple(i for i in survivors if i // self.batch < last)
 
     def _escalate(
         self, subject: Subject, tries: list[tuple[Intervention, Attempt]], left: tuple[int, ...]

@@ -65,8 +65,9 @@ NETS = {
 }
 ROWS = {
     "conv": Row(title="(a) conv net", net="conv"),
-    # Whole batches are attacked for the few samples that are left, so one round of escalation has to do.
-    "sonet": Row(title="(b) SONet", net="sonet", budget={"survivors": 200, "rounds": 1, "patience": 1}, workers=2),
+    # Whole batches are attacked for the few samples that are left, so one round of escalation has to do, and the first
+    # batch for the causes.
+    "sonet": Row(title="(b) SONet", net="sonet", budget={"rounds": 1, "patience": 1}, workers=2),
     "hardened": Row(title="(c) PGD-trained", net="hardened"),
     "scaled": Row(title="(d) logits×1000", net="conv", mask={"name": "scaled-logits", "scale": 1000.0}),
     "quantised": Row(title="(e) 8 levels", net="conv", mask={"name": "quantised-input", "levels": 8}),

@@ -50,6 +50,24 @@ class Attempt:
     units: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An attempt that is to be made.
+
+    Args:
+        stage: 'claim', 'intervention' or 'escalation'.
+        name: what the attempt is called in reports; with stage and spec it names the random numbers.
+        samples: numbers of samples, which the ledger must hold (see `record_clean`).
+        stream: names the random numbers, in place of stage, name and spec: two attempts of one stream draw the same.
+    """
+
+    stage: str
+    name: str
+    attack: Attack
+    samples: Iterable[int]
+    stream: str | None = None
+
+
 def attempt(
     subject: Subject,
     ledger: Ledger,
@@ -62,16 +80,26 @@ def attempt(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Attempt:
+    """One of `attempts`; the arguments are those of `Wanted`."""
+    wanted = Wanted(stage=stage, name=name, attack=attack, samples=samples, stream=stream)
+    return attempts(subject, ledger, [wanted], executor=executor, progress=progress)[0]
+
+
+def attempts(
+    subject: Subject,
+    ledger: Ledger,
+    wanted: Sequence[Wanted],
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> list[Attempt]:
     """Attacks samples unit by unit and records each unit as it ends; units that are in the ledger are not run again.
 
-    The same call after a kill gives the same numbers. Samples that the ledger shows with a wrong clean prediction are
-    left out. A classifier whose predictions depend on batch-mates is attacked in whole consecutive batches of the data.
+    All attempts are planned before the first is made, so an executor has all their units at once. The same call after a
+    kill gives the same numbers. Samples that the ledger shows with a wrong clean prediction are left out. A classifier
+    whose predictions depend on batch-mates is attacked in whole consecutive batches of the data.
 
     Args:
-        stage: 'claim', 'intervention' or 'escalation'.
-        name: what the attempt is called in reports; with stage and spec it names the random numbers.
-        stream: names the random numbers, in place of stage, name and spec: two attempts of one stream draw the same.
-        samples: numbers of samples, which the ledger must hold (see `record_clean`).
         executor: where units run; None means here, one after the other. The model must be picklable for any other.
         progress: called with (samples done, samples in all), first with what the ledger already held.
 
@@ -80,9 +108,18 @@ def attempt(
             with a result of the wrong shape; a model or attack that cannot be sent to a worker.
         LedgerError: the ledger cannot be written.
     """
-    units = plan(
-        subject, stage=stage, name=name, attack=attack, samples=_right(subject, ledger, samples), stream=stream
-    )
+    plans = [
+        plan(
+            subject,
+            stage=one.stage,
+            name=one.name,
+            attack=one.attack,
+            samples=_right(subject, ledger, one.samples),
+            stream=one.stream,
+        )
+        for one in wanted
+    ]
+    units = [unit for part in plans for unit in part]
     jobs = _open_jobs(subject, ledger, units)
     total = sum(len(unit.samples) for unit in units)
     done = total - sum(len(job.unit.samples) for job in jobs)
@@ -94,7 +131,7 @@ def attempt(
             done += finished.unit.attempted
             if progress is not None:
                 progress(done, total)
-    return _attempt(ledger, stage, name, units)
+    return [_attempt(ledger, one.stage, one.name, part) for one, part in zip(wanted, plans, strict=True)]
 
 
 def _right(subject: Subject, ledger: Ledger, samples: Iterable[int]) -> list[int]:
@@ -110,7 +147,7 @@ def _right(subject: Subject, ledger: Ledger, samples: Iterable[int]) -> list[int
 
 
 def _open_jobs(subject: Subject, ledger: Ledger, units: Sequence[Unit]) -> list[Job]:
-    """The units that are still to be run. A unit's place in the plan follows from the attempts before this one."""
+    """The units that are still to be run. A unit's place in the ledger follows from the attempts before these."""
     places = {row.key: row.ordinal for row in ledger.units()}
     begun = (places[unit.key] - place for place, unit in enumerate(units) if unit.key in places)
     first = next(begun, 1 + max(places.values(), default=-1))

@@ -34,8 +34,8 @@ class SONet(nn.Module):
 
     variant="paper" is Eq. (3) and Eq. (6) as printed: blocks without norms, and before the stem the channel-copy layer,
     which repeats the image's channels until there are C, so that the stem has as many channels in as out (5,964,800
-    parameters, or 1,492,480 at 32 channels). In the released code the stem takes the image itself, and its start repeats
-    the channels.
+    parameters, or 1,492,480 at 32 channels). In the released code the stem takes the image itself, and repeats the
+    channels in its start.
 
     Stages two to four halve the image. Its sides must be multiples of 8: digits of 8×8 go 8 → 8 → 4 → 2 → 1, and the
     average pooling then has a single pixel.
