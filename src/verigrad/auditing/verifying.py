@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from verigrad import catalog
@@ -47,13 +48,18 @@ class Verified(NamedTuple):
 
 
 def verify(
-    folder: str | Path, *, seal: str | None = None, progress: Callable[[int, int], None] | None = None
+    folder: str | Path,
+    *,
+    seal: str | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Shows the model the clean images and the witnesses of FOLDER/ledger.sqlite again, by forward passes alone.
 
     Args:
         folder: what an audit or an attack was told as `out`.
         seal: the seal as it was published, 64 hexadecimal digits; None compares it with nothing.
+        device: where the model is put. An image on the very edge may be decided otherwise on another kind of device.
         progress: called with (units done, units in all).
 
     Raises:
@@ -68,6 +74,7 @@ def verify(
         _same_summary(folder / "audit.json", ledger)
         named = _named(ledger, folder)
         images, model = _loaded(named)
+        model.to(device)
         _same("weights", named["model"], named.get("weights_sha256"), weights_hash(model))
         _same("images and labels", named["data"], named.get("data_sha256"), data_hash(images))
         found = replay(

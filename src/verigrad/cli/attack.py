@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from verigrad.cli.device import Device, judging_device
 from verigrad.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def attack(
     ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples judged together.", min=1)] = 100,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     eps_curve: Annotated[
         str | None,
@@ -64,6 +66,7 @@ def attack(
     from verigrad.cli.curve import draw_curve, refuse_curve
     from verigrad.cli.ladder import parse_ladder
     from verigrad.cli.parts import check_norm
+    from verigrad.core.classifier import device_of
     from verigrad.core.threat import parse_threat
     from verigrad.data.images import data_hash
     from verigrad.data.load import load_data
@@ -73,6 +76,7 @@ def attack(
     from verigrad.models.normalised import normalising
 
     ball = parse_threat(threat)
+    where = judging_device(device)
     named = model if normalise is None else normalising(model, normalise)
     tools = {spec: catalog.build("attack", spec) for text in attacks for spec in text.split()}
     if not tools:
@@ -80,7 +84,7 @@ def attack(
     check_norm(tools, str(ball).partition(":")[0])
     ladder = None if eps_curve is None else parse_ladder(eps_curve, ball)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights)
+    classifier = load_model(named, weights=weights).to(where)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=ball, batch=batch, seed=seed)
     # The attacks are no part of it: more of them may be tried on the same ledger.
@@ -96,6 +100,7 @@ def attack(
         "threat": str(ball),
         "batch": batch,
         "seed": seed,
+        "device": str(device_of(classifier)),
     }
     if ladder is not None:
         draw_curve(subject, identity, tools, ladder, out)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verigrad.cli.device import Device, judging_device
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -42,6 +44,7 @@ def audit(
     claim_attack: Annotated[str, typer.Option(help="The attack behind the claim.")] = "pgd:steps=20,keep=last",
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples judged together, as the claim was.", min=1)] = 100,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     title: Annotated[str | None, typer.Option(help="What to call the model in the reports.")] = None,
     gate: Annotated[
@@ -63,10 +66,11 @@ def audit(
     from verigrad.reports.terminal import report
 
     ball = parse_threat(threat)
+    where = judging_device(device)
     named = model if normalise is None else normalising(model, normalise)
     claimed = Claim(attack=catalog.build("attack", claim_attack), accuracy=claim)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights)
+    classifier = load_model(named, weights=weights).to(where)
     names = Names(title=title or model, model=named, weights=weights or "", data=data)
     with progress("audit", _about(claimed.attack, classifier, images, ball), steps=True) as advance:
         found = run_audit(

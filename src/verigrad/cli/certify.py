@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verigrad.cli.device import Device, judging_device
 from verigrad.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def certify(
     ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples judged together.", min=1)] = 100,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
 ) -> None:
     """Certify a model and print how far, how surely, and what contradicts it.
@@ -57,6 +59,7 @@ def certify(
     Exits 6 if an error lies inside a radius where the certificate's class allows none.
     """
     from verigrad import catalog
+    from verigrad.core.classifier import device_of
     from verigrad.data.images import data_hash
     from verigrad.data.load import load_data
     from verigrad.evaluation.subject import Subject
@@ -64,13 +67,14 @@ def certify(
     from verigrad.models.loading import check_classifier, describe_model, load_model, weights_hash
     from verigrad.models.normalised import normalising
 
+    where = judging_device(device)
     named = model if normalise is None else normalising(model, normalise)
     certificates = {spec: catalog.build("certificate", spec) for text in certificate for spec in text.split()}
     norm = _one_norm(certificates)
     images = load_data(data, n=n)
     box = _box(norm, math.prod(images.x.shape[1:]))
     attacks = _attacks(["fmn"] if check is None else check, str(box).partition(":")[0])
-    classifier = load_model(named, weights=weights)
+    classifier = load_model(named, weights=weights).to(where)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=box, batch=batch, seed=seed)
     # Neither certificates nor attacks are part of it: more of them may be tried on the same ledger.
@@ -87,6 +91,7 @@ def certify(
         "threat": str(box),
         "batch": batch,
         "seed": seed,
+        "device": str(device_of(classifier)),
     }
     with Ledger.create_or_resume(out / "ledger.sqlite", identity) as ledger:
         _run(subject, ledger, certificates, attacks)

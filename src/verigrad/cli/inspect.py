@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verigrad.cli.device import Device, judging_device
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,6 +40,7 @@ def inspect(
     ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples shown together.", min=1)] = 100,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Tell what is true of a model on some images. Exits 1 if it cannot be audited."""
@@ -46,9 +49,10 @@ def inspect(
     from verigrad.models.loading import describe_model, load_model, weights_hash
     from verigrad.models.normalised import normalising
 
+    where = judging_device(device)
     named = model if normalise is None else normalising(model, normalise)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights)
+    classifier = load_model(named, weights=weights).to(where)
     found = facts(classifier, images.x, images.y, batch=batch)
     about = {"model": named, "weights_sha256": weights_hash(classifier), **describe_model(classifier)}
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from verigrad.cli.device import Device
 from verigrad.core.errors import BadInput
 
 
@@ -78,7 +79,7 @@ def train(
     ] = None,
     n: Annotated[int | None, typer.Option(help="How many samples, from the first on; all by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda; by default a GPU where there is one.")] = "auto",
+    device: Device = "auto",
     save_every: Annotated[str, typer.Option(help="How often to save between epochs, such as 90s, 10m or 2h.")] = "5m",
     time_limit: Annotated[
         str | None, typer.Option(help="When to stop, saved, such as 90s, 10m or 2h; the same command goes on.")

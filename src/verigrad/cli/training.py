@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 from rich.console import Console
 from torch import nn
 
 from verigrad import catalog
+from verigrad.cli.device import chosen_device
 from verigrad.cli.progress import PATIENCE, Advance, progress
 from verigrad.core.errors import BadInput
 from verigrad.core.threat import parse_threat
@@ -23,7 +23,7 @@ from verigrad.data.load import load_data
 from verigrad.models.checkpoint import DESCRIPTION, WEIGHTS
 from verigrad.models.loading import check_classifier, save_checkpoint
 from verigrad.training.checkpoint import Epoch
-from verigrad.training.distributed import Processes, joined
+from verigrad.training.distributed import joined
 from verigrad.training.epochs import Report
 from verigrad.training.metrics import Tracker, record
 from verigrad.training.recipe import Recipe
@@ -69,7 +69,7 @@ def run(job: Job) -> None:
         spec = catalog.complete(job.model, in_channels=channels, classes=images.classes, size=size)
         model = initialised(lambda: catalog.build("model", spec), job.recipe.seed).eval()
         check_classifier(model, images.x, images.y)
-        model.to(_device(job.device, processes))
+        model.to(chosen_device(job.device, local=processes.local))
         limit = None if job.time_limit is None else max(1e-3, job.time_limit - (time.monotonic() - begun))
         console = Console(stderr=True, quiet=processes.rank > 0)
         count = len(images) - job.recipe.validation
@@ -100,19 +100,6 @@ def _check_folder(out: Path) -> None:
     complete = DESCRIPTION in names and STATE not in names
     if complete or not all(name.lstrip(".").startswith((*OWN, DESCRIPTION)) for name in names):
         raise BadInput(f"{str(out)!r} is there already. Choose another folder for --out, or remove it.")
-
-
-def _device(wanted: str, processes: Processes) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda":
-        if not torch.cuda.is_available():
-            raise BadInput("--device cuda: PyTorch finds no GPU here. Leave it out, or give cpu.")
-        wanted = f"cuda:{processes.local}"
-    try:
-        return torch.device(wanted)
-    except RuntimeError as fault:
-        raise BadInput(f"--device must be cpu or cuda. Got {wanted!r}.") from fault
 
 
 def _watch(job: Job) -> Watch | None:

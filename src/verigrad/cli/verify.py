@@ -6,11 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verigrad.cli.device import Device, judging_device
 from verigrad.core.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
 
 NOT_PROVEN = 1
 # How many fallen witnesses are named.
@@ -20,6 +24,7 @@ SHOWN = 10
 def command(
     out: Annotated[Path, typer.Argument(help="The folder of an audit or of an attack.", metavar="DIR")],
     seal: Annotated[str | None, typer.Option(help="The seal as it was published: only it proves the origin.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Replay the witnesses of an audit.
 
@@ -31,23 +36,24 @@ def command(
 
     if seal is not None and not re.fullmatch(r"[0-9a-f]{64}", seal := seal.strip().lower()):
         raise BadInput(f"The --seal must be 64 hexadecimal digits, as verigrad audit prints them. Got {seal!r}.")
+    where = judging_device(device)
     levels = [] if (out / "ledger.sqlite").exists() else level_folders(out)
     if seal is not None and levels:
         raise BadInput(f"Each level of a curve has a seal of its own. Give one of {', '.join(levels)} in {str(out)!r}.")
     for level in levels:
         typer.echo(f"{level}: ", nl=False)
-        _replay(out / level, None)
+        _replay(out / level, None, where)
     if not levels:
-        _replay(out, seal)
+        _replay(out, seal, where)
 
 
-def _replay(out: Path, seal: str | None) -> None:
+def _replay(out: Path, seal: str | None, where: torch.device) -> None:
     from verigrad.auditing.verifying import verify
     from verigrad.ledger.errors import EditedLedger
 
     try:
         with _progress() as told:
-            found = verify(out, seal=seal, progress=told)
+            found = verify(out, seal=seal, device=where, progress=told)
     except EditedLedger as error:
         typer.echo(f"not proven: {error}", err=True)
         raise typer.Exit(NOT_PROVEN) from None
