@@ -246,3 +246,27 @@ def test_a_state_file_gives_back_what_it_was_given(tmp_path: Path):
     assert state_file.read(state_file.previous(path)).facts == facts
     assert json.dumps(facts)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["state", "state.previous"]
+
+
+def test_a_draft_that_was_cut_off_is_taken_away_with_whatever_lay_beside_it(tmp_path: Path, monkeypatch):
+    """Killed while safetensors writes a file of its own, before it is renamed to what it was asked for."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(tensors, name, metadata):
+        Path(name).with_name(".tmp123456").write_bytes(b"half")
+        raise Killed
+
+    path, own = tmp_path / "state", tmp_path / ".state.mine"
+    own.mkdir()
+    state_file.write(path, {}, {"first": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(state_file, "save_file", killed)
+        patched.setattr(state_file.shutil, "rmtree", lambda *_, **__: None)  # no time is left for it
+        with pytest.raises(Killed):
+            state_file.write(path, {}, {"second": 2})
+    assert state_file.read(path).facts == {"first": 1}
+    assert len(list(tmp_path.iterdir())) == 3
+    state_file.write(path, {}, {"second": 2})
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".state.mine", "state", "state.previous"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -38,24 +39,25 @@ def previous(path: Path) -> Path:
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Replaces the file; what was there becomes `previous(path)`. At every moment one whole file is at `path`.
 
-    A draft is written beside it, forced to the disk and renamed.
+    A draft is written in a folder beside it, where safetensors has its own drafts too, forced to the disk and renamed.
     """
     # The clone parts tensors that share memory, which the format refuses.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"facts": facts, "crc32": _checksum(own)})
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(path)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    folder.mkdir()
     try:
+        draft, before = folder / "draft", folder / "before"
         save_file(own, draft, metadata={KEY: text})
         _to_disk(draft)
         if path.exists():
-            before = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             os.link(path, before)
             os.replace(before, previous(path))
         os.replace(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read(path: Path) -> Saved:
@@ -79,8 +81,8 @@ def read(path: Path) -> Saved:
 
 def remove_drafts(path: Path) -> None:
     """Takes away what a killed run left half-written."""
-    for draft in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        draft.unlink(missing_ok=True)
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
