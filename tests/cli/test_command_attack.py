@@ -278,3 +278,30 @@ def test_where_batch_mates_matter_a_minimal_attack_climbs_too(verigrad, workplac
         with Ledger.read(folder / name / "ledger.sqlite") as ledger:
             before = row["broken"][place - 1] if place else 0
             assert len(ledger.witnesses()) == row["broken"][place] - before
+
+
+def test_a_model_that_was_changed_behind_its_weights_is_another_run(verigrad, tmp_path: Path) -> None:
+    """The step size of a net is in no weight: with the same weights it is another net."""
+    from verigrad import catalog
+    from verigrad.models.loading import save_checkpoint
+    from verigrad.training.trainer import initialised
+
+    spec = "polynet:channels=4,in_channels=1,h=1.0"
+    save_checkpoint(spec, initialised(lambda: catalog.build("model", spec), 0), tmp_path / "net")
+    run = (
+        "attack",
+        tmp_path / "net",
+        "--data",
+        "digits",
+        "--n",
+        20,
+        "--threat",
+        "linf:0.05",
+        "--out",
+        tmp_path / "run",
+    )
+    assert verigrad(*run, "--attacks", "fgsm").code == 0
+    description = tmp_path / "net" / "model.json"
+    description.write_text(description.read_text().replace("h=1.0", "h=1e-9"))
+    said = verigrad(*run, "--attacks", "fgsm pgd:steps=3")
+    assert "behaviour_sha256 is" in said.error

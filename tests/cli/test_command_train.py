@@ -48,7 +48,7 @@ def test_the_same_command_gives_the_same_weights(verigrad, tmp_path: Path) -> No
     [
         ({"--model": "smal-conv"}, "Did you mean 'small-conv'?"),
         ({"--model": "scaled-logits:module=small-conv"}, "needs a value for scale"),
-        ({"--model": "small-conv:in_channels=3"}, "(100, 1, 8, 8)"),
+        ({"--model": "small-conv:in_channels=3"}, "(11, 1, 8, 8)"),
         ({"--model": "small-conv:classes=9"}, "9 classes"),
         ({"--objective": "adversarial"}, "needs a value for threat"),
         ({"--objective": "adversarial:threat=linf(eps=-1)"}, "Got -1"),

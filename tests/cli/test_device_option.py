@@ -18,6 +18,7 @@ COMMANDS = {
     "attack": (*MODEL, "--data", "digits.npz", "--threat", "linf:0.1", "--attacks", "fgsm", "--out", "new"),
     "certify": (*MODEL, "--data", "digits.npz", "--certificate", "interval", "--out", "new"),
     "inspect": (*MODEL, "--data", "digits.npz"),
+    "train": ("--model", "small-conv", "--data", "digits", "--out", "new"),
 }
 
 
@@ -66,7 +67,7 @@ def test_other_names(wanted: str) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_one_gpu_too_far() -> None:
-    with pytest.raises(BadInput, match="there are 2 GPUs here, the first is cuda:0"):
+    with pytest.raises(BadInput, match="the GPUs here are cuda:0 to cuda:1"):
         chosen_device("cuda:2")
 
 

@@ -1,4 +1,4 @@
-"""Attempts as in an audit, each on what the one before left; a program of its own, so that it can be killed."""
+"""Attempts as in an audit, each stage on what the one before left; a program of its own, so that it can be killed."""
 
 import sys
 from pathlib import Path
@@ -10,13 +10,12 @@ from controls import Coupled, Random
 from subjects import Slow, opened, right, subject
 
 from verigrad.attacks.fgsm import FGSM
-from verigrad.evaluation.run import attempt
+from verigrad.evaluation.run import Wanted, attempts
 
 SEQUENCE = (
-    ("claim", Slow()),
-    ("intervention", FGSM()),
-    ("intervention", Slow(steps=6)),
-    ("escalation", Slow(steps=12)),
+    ("claim", (Slow(),)),
+    ("intervention", (FGSM(), Slow(steps=6), Slow(steps=4))),
+    ("escalation", (Slow(steps=12),)),
 )
 
 
@@ -25,12 +24,15 @@ def audit(path: Path, wrap) -> None:
     with opened(path, of) as ledger:
         left = right(ledger)
         told = {}
-        for place, (stage, attack) in enumerate(SEQUENCE):
-            name = f"attempt {place}"
-            done = attempt(of, ledger, stage=stage, name=name, attack=attack, samples=left)
-            left = [sample for sample in left if sample not in done.broken]
-            ledger.put_note("health", name, {"left": len(left)})
-            told[name] = [list(done.attempted), sorted(done.broken), done.forwards, done.backwards, done.judging]
+        for stage, several in SEQUENCE:
+            wanted = [
+                Wanted(stage=stage, name=f"attempt {i}", attack=one, samples=left) for i, one in enumerate(several)
+            ]
+            for done in attempts(of, ledger, wanted):
+                left = [sample for sample in left if sample not in done.broken]
+                passes = [done.forwards, done.backwards, done.judging]
+                told[f"{stage}, {done.name}"] = [list(done.attempted), sorted(done.broken), *passes]
+            ledger.put_note("health", stage, {"left": len(left)})
         ledger.put_summary({"attacks": told, "seal": ledger.seal()})
 
 

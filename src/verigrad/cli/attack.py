@@ -63,6 +63,7 @@ def attack(
 ) -> None:
     """Attack a model and print the accuracy that is left."""
     from verigrad import catalog
+    from verigrad.auditing.identity import behaviour_hash
     from verigrad.cli.curve import draw_curve, refuse_curve
     from verigrad.cli.ladder import parse_ladder
     from verigrad.cli.parts import check_norm
@@ -93,6 +94,7 @@ def attack(
         "model": named,
         "weights": weights or "",
         "weights_sha256": weights_hash(classifier),
+        "behaviour_sha256": behaviour_hash(classifier, images, batch),
         "solvers": describe_model(classifier)["solvers"],
         "data": data,
         "data_sha256": data_hash(images),

@@ -59,6 +59,7 @@ def certify(
     Exits 6 if an error lies inside a radius where the certificate's class allows none.
     """
     from verigrad import catalog
+    from verigrad.auditing.identity import behaviour_hash
     from verigrad.core.classifier import device_of
     from verigrad.data.images import data_hash
     from verigrad.data.load import load_data
@@ -83,6 +84,7 @@ def certify(
         "model": named,
         "weights": weights or "",
         "weights_sha256": weights_hash(classifier),
+        "behaviour_sha256": behaviour_hash(classifier, images, batch),
         "solvers": describe_model(classifier)["solvers"],
         "data": data,
         "data_sha256": data_hash(images),

@@ -38,15 +38,16 @@ def chosen_device(wanted: str, *, local: int = 0) -> torch.device:
         raise BadInput(f"--device {wanted}: PyTorch finds no GPU here. Leave it out, or give cpu.")
     index = int(number) if number else local
     if index >= count:
-        raise BadInput(f"--device {wanted}: there are {count} GPUs here, the first is cuda:0.")
+        raise BadInput(f"--device {wanted}: the GPUs here are cuda:0 to cuda:{count - 1}.")
     return torch.device("cuda", index)
 
 
 def judging_device(wanted: str) -> torch.device:
     """The device that `--device` names, for what is measured and judged there.
 
-    A GPU is told to sum in the same order every time, and to keep all digits of float32 in convolutions: it would
-    otherwise round them to TF32, and a gradient that differs in the third digit is not the model's.
+    Convolutions on a GPU are told to sum in the same order every time and to keep all digits of float32: they would
+    otherwise be rounded to TF32, and a gradient that differs in the third digit is not the model's. What a model does
+    beside convolutions may still differ in its last bits from run to run.
     """
     import torch
 

@@ -34,6 +34,8 @@ from verigrad.training.watching import Watch
 STATE, BEST, METRICS, TENSORBOARD, DRAFT = "training.safetensors", "best", "metrics.jsonl", "tensorboard", ".finished"
 # What a training that was cut short may have left in its folder, with drafts of it behind a dot.
 OWN = (STATE, BEST, METRICS, TENSORBOARD, DRAFT.removeprefix("."), WEIGHTS)
+# So many images are shown to a model before it is trained on all.
+FEW = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ def run(job: Job) -> None:
     _check_folder(job.out)
     tracker = Tracker(job.out / TENSORBOARD) if job.track else None
     with joined() as processes:
+        device = chosen_device(job.device, local=processes.local)
         images = load_data(job.data, "train", n=job.n)
         _, channels, *sides = images.x.shape
         size = sides[-1]
@@ -68,8 +71,9 @@ def run(job: Job) -> None:
             )
         spec = catalog.complete(job.model, in_channels=channels, classes=images.classes, size=size)
         model = initialised(lambda: catalog.build("model", spec), job.recipe.seed).eval()
-        check_classifier(model, images.x, images.y)
-        model.to(chosen_device(job.device, local=processes.local))
+        model.to(device)
+        shown = [*range(min(FEW, len(images))), int(images.y.argmax())]  # the last for the number of classes
+        check_classifier(model, images.x[shown], images.y[shown])
         limit = None if job.time_limit is None else max(1e-3, job.time_limit - (time.monotonic() - begun))
         console = Console(stderr=True, quiet=processes.rank > 0)
         count = len(images) - job.recipe.validation

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -20,6 +22,9 @@ from verigrad.evaluation.work import Finished, Job, Parcel, Parts, perform, perf
 from verigrad.ledger.store import Ledger
 
 Progress = Callable[[int, int], None]
+
+# Units that an executor holds at once: enough that no worker waits.
+UNDER_WAY = 4 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +125,12 @@ def attempts(
         for one in wanted
     ]
     units = [unit for part in plans for unit in part]
-    jobs = _open_jobs(subject, ledger, units)
+    unmade = _unmade(ledger, units)
     total = sum(len(unit.samples) for unit in units)
-    done = total - sum(len(job.unit.samples) for job in jobs)
+    done = total - sum(len(unit.samples) for unit, _ in unmade)
     if progress is not None:
         progress(done, total)
-    with closing(_performed(Parts(subject.model, subject.threat, subject.coupled), jobs, executor)) as performed:
+    with closing(_performed(subject, unmade, executor)) as performed:
         for finished in performed:
             ledger.record(*finished)
             done += finished.unit.attempted
@@ -146,41 +151,61 @@ def _right(subject: Subject, ledger: Ledger, samples: Iterable[int]) -> list[int
     return [sample for sample in wanted if known[sample].prediction == known[sample].label]
 
 
-def _open_jobs(subject: Subject, ledger: Ledger, units: Sequence[Unit]) -> list[Job]:
-    """The units that are still to be run. A unit's place in the ledger follows from the attempts before these."""
-    places = {row.key: row.ordinal for row in ledger.units()}
-    begun = (places[unit.key] - place for place, unit in enumerate(units) if unit.key in places)
-    first = next(begun, 1 + max(places.values(), default=-1))
-    threads = torch.get_num_threads()
-    return [
-        Job(unit, first + place, subject.x[rows].cpu().numpy(), subject.y[rows].cpu().numpy(), threads)
-        for place, unit in enumerate(units)
-        if unit.key not in places and (rows := list(unit.rows))
-    ]
+def _unmade(ledger: Ledger, units: Sequence[Unit]) -> list[tuple[Unit, int]]:
+    """The units that are still to be run, with their places in the ledger: in order, behind the attempts before these.
+
+    Raises:
+        BadInput: a unit is asked for twice.
+    """
+    keys = Counter(unit.key for unit in units)
+    if twice := next((key for key, count in keys.items() if count > 1), None):
+        raise BadInput(f"The unit {twice!r} is asked for twice. Ask for each attempt once.")
+    rows = ledger.units()
+    known, taken = {row.key: row.ordinal for row in rows}, {row.ordinal for row in rows if row.key not in keys}
+    # What was begun goes on where it began, unless something else has been put there since.
+    first = next((known[unit.key] - place for place, unit in enumerate(units) if unit.key in known), None)
+    if first is None or not taken.isdisjoint(range(first, first + len(units))):
+        first = 1 + max(known.values(), default=-1)
+    return [(unit, first + place) for place, unit in enumerate(units) if unit.key not in known]
 
 
-def _performed(parts: Parts, jobs: Sequence[Job], executor: Executor | None) -> Generator[Finished, None, None]:
-    """The finished units, in whatever order they end."""
+def _job(subject: Subject, unit: Unit, ordinal: int) -> Job:
+    rows = list(unit.rows)
+    return Job(unit, ordinal, subject.x[rows].cpu().numpy(), subject.y[rows].cpu().numpy(), torch.get_num_threads())
+
+
+def _performed(
+    subject: Subject, unmade: Sequence[tuple[Unit, int]], executor: Executor | None
+) -> Generator[Finished, None, None]:
+    """The finished units, in whatever order they end. Images are copied for those only that are under way."""
+    parts = Parts(subject.model, subject.threat, subject.coupled)
     if executor is None:
-        yield from (perform(parts, job) for job in jobs)
+        yield from (perform(parts, _job(subject, *one)) for one in unmade)
         return
-    if not jobs:
+    if not unmade:
         return
-    parcel = _packed(parts, jobs[0])
-    waiting = {executor.submit(perform_sent, parcel, job) for job in jobs}
+    parcel = _packed(parts, [unit for unit, _ in unmade])
+    queue = iter(unmade)
+    waiting: set[Future[Finished]] = set()
     try:
-        for future in as_completed(list(waiting)):
-            waiting.discard(future)
-            yield future.result()
+        while True:
+            under_way = islice(queue, max(0, UNDER_WAY - len(waiting)))
+            waiting |= {executor.submit(perform_sent, parcel, _job(subject, *one)) for one in under_way}
+            if not waiting:
+                return
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            # What came to its end is handed on before what failed is raised.
+            yield from (future.result() for future in sorted(done, key=lambda one: one.exception() is not None))
     finally:
         for future in waiting:
             future.cancel()
 
 
-def _packed(parts: Parts, job: Job) -> Parcel:
+def _packed(parts: Parts, units: Sequence[Unit]) -> Parcel:
     try:
         data = pickle.dumps(parts)
-        pickle.dumps(job.unit)
+        for unit in {unit.spec: unit for unit in units}.values():
+            pickle.dumps(unit)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         fix = "Define it at the top of a module, or run without an executor."
         raise BadInput(f"The model or the attack cannot be sent to a worker: {error}. {fix}") from None
