@@ -12,6 +12,7 @@ from shell import files
 from verigrad.models.facts import NAMES
 from verigrad.models.loading import load_model, weights_hash
 
+NETS = Path(__file__).parents[1] / "nets"
 OTHERS = """
 import torch
 from brightness import Brightness
@@ -19,6 +20,32 @@ from brightness import Brightness
 class Soft(Brightness):
     def forward(self, x):
         return super().forward(x).softmax(1)
+
+class Leaving(Brightness):
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            raise SystemExit(0)
+        return super().forward(x)
+
+class LeavingBatches(Brightness):
+    def forward(self, x):
+        return super().forward(x) if len(x) in (1, 60) else exit(0)
+
+class Silent(Brightness):
+    def train(self, mode=True):
+        super().train(mode)
+
+    def to(self, where):
+        super().to(where)
+
+class Loud(Brightness):
+    def __init__(self):
+        print("made")
+        super().__init__()
+
+    def forward(self, x):
+        print("shown")
+        return super().forward(x)
 
 class Noisy(Brightness):
     def forward(self, x):
@@ -86,6 +113,50 @@ def test_the_normalised_model_is_inspected(verigrad, there: Path) -> None:
     told = json.loads(said.out)
     assert told["model"] == 'normalised:mean=(0.5),module="brightness:Brightness",std=(0.25)'
     assert told["class"] == "verigrad.models.normalised.Normalised"
+
+
+@pytest.mark.parametrize("which", ["Leaving", "LeavingBatches"])
+def test_a_model_that_leaves_is_told(verigrad, there: Path, which: str) -> None:
+    said = verigrad("inspect", f"others:{which}", "--data", "own.npz")
+    assert said.err == ""
+    assert list(rows(said.out)) == list(NAMES)
+    assert said.code == (which == "Leaving")
+    name = "differentiable" if which == "Leaving" else "deterministic"
+    assert "SystemExit: 0." in " ".join(rows(said.out)[name])
+
+
+def test_a_model_whose_own_methods_return_nothing_is_inspected(verigrad, there: Path) -> None:
+    said = verigrad("inspect", "others:Silent", "--data", "own.npz")
+    assert (said.code, said.err) == (0, "")
+    assert rows(said.out)["eval mode"][0] == "yes"
+
+
+def test_what_a_model_prints_is_not_in_the_json(verigrad, there: Path) -> None:
+    said = verigrad("inspect", "others:Loud", "--data", "own.npz", "--json")
+    assert json.loads(said.out)["class"] == "others.Loud"
+    assert set(said.err.split()) == {"made", "shown"}
+
+
+def test_how_blocks_are_solved_and_differentiated_is_told(verigrad) -> None:
+    said = verigrad("inspect", NETS / "sonet", "--data", "digits", "--n", 4)
+    assert said.code == 0
+    head = " ".join(said.out[: said.out.index("\nfact")].split())
+    assert head.count("Direct(grid='all'), over [0, 1]") == 6
+    assert "stem: dopri5, BatchCoupled(rtol=0.1" in head
+    told = json.loads(verigrad("inspect", NETS / "sonet", "--data", "digits", "--n", 4, "--json").out)
+    assert {(one["gradient"], one["t0"], one["t1"]) for one in told["solvers"]} == {("Direct(grid='all')", 0.0, 1.0)}
+    assert told["torchdiffeq"] == []
+
+
+def test_calls_of_torchdiffeq_are_told(verigrad) -> None:
+    pytest.importorskip("torchdiffeq")
+    said = verigrad("inspect", "foreigners:timed_net", "--data", "digits", "--n", 4)
+    assert (said.code, said.err) == (0, "")
+    head = " ".join(said.out[: said.out.index("\nfact")].split())
+    assert "odeint: dopri5, BatchCoupled(rtol=0.001" in head
+    assert "Direct(grid='first')" in head
+    told = json.loads(verigrad("inspect", "foreigners:timed_net", "--data", "digits", "--n", 4, "--json").out)
+    assert [call.partition(",")[0] for call in told["torchdiffeq"]] == ["odeint: dopri5"]
 
 
 @pytest.mark.parametrize(

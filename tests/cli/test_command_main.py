@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import verigrad as face
 from verigrad.cli import main as entry
@@ -90,6 +91,38 @@ def test_what_a_user_cannot_mend_keeps_its_traceback(verigrad, monkeypatch: pyte
     monkeypatch.setattr(entry, "app", fail)
     with pytest.raises(ZeroDivisionError):
         verigrad("list")
+
+
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch):
+    """Adds a command "leaving", whose body is given."""
+
+    def add(body) -> None:
+        monkeypatch.setattr(entry.app, "registered_commands", [*entry.app.registered_commands])
+        entry.app.command("leaving")(body)
+
+    return add
+
+
+@pytest.mark.parametrize("code", [0, 1, None, "bye"])
+def test_an_exit_in_the_body_of_a_command_is_an_error(verigrad, leaving, code: object) -> None:
+    def body() -> None:
+        sys.exit(code)
+
+    leaving(body)
+    error = verigrad("leaving").error
+    assert f"sys.exit({code!r})" in error
+    assert "let it raise an error" in error
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_exit_of_a_command_itself_is_its_code(verigrad, leaving, code: int) -> None:
+    def body() -> None:
+        raise typer.Exit(code)
+
+    leaving(body)
+    said = verigrad("leaving")
+    assert (said.code, said.out, said.err) == (code, "", "")
 
 
 ENDLESS = """

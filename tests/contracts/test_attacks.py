@@ -82,11 +82,13 @@ CASES = (
         spec="pgd:steps=100,step_size=0.5,score=margin",
         reach=((Linf, EXACT), (L2, EXACT)),
         finds=((Linf, 1 + 1e-4), (L2, 1 + 1e-4)),
+        brief=True,
     ),
     Case(spec="pgd:steps=5,restarts=3,score=margin", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     Case(spec="pgd:keep=last,random_start=false", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),)),
     # Stops at the first error inside the threat and else returns a cut point: only what it finds can be asked for.
-    Case(spec="cw-linf", finds=((Linf, 1.1),)),
+    Case(spec="cw-linf", finds=((Linf, 1.1),), brief=True),
+    Case(spec="cw-linf:steps=20"),
     # From 32 queries a step the gradient is known by half its direction only. Measured over six problems: at least 0.67
     # of the maximum under Linf and 0.52 under L2; from 512 queries 0.95 and 0.65. Adam's step is a poor one under L2.
     Case(spec="spsa", reach=((Linf, 0.6), (L2, 0.45)), finds=((Linf, 1.5),), gradients=False),
@@ -96,7 +98,9 @@ CASES = (
         reach=((Linf, EXACT), (L2, EXACT)),
         finds=((Linf, 1 + 1e-4), (L2, 1 + 1e-4)),
         norms=(Linf, L2),
+        brief=True,
     ),
+    Case(spec="apgd:steps=20", reach=((Linf, EXACT),), finds=((Linf, 1 + 1e-4),), norms=(Linf, L2)),
     Case(
         spec="apgd:targets=9,score=margin,steps=20",
         reach=((Linf, EXACT), (L2, EXACT)),
@@ -105,7 +109,7 @@ CASES = (
         brief=True,
     ),
     # On 3×3 images an L2 square has the image's own side, so the search hardly leaves its start: it need reach nothing.
-    Case(spec="square:queries=200", reach=((Linf, 0.85),), finds=((Linf, 1.1),), gradients=False, norms=(Linf, L2)),
+    Case(spec="square:queries=60", gradients=False, norms=(Linf, L2)),
     Case(
         spec="square:queries=300",
         reach=((Linf, 0.99),),
@@ -115,16 +119,17 @@ CASES = (
         brief=True,
     ),
     Case(spec="ddn", finds=((L2, 1.01),), norms=(L2,)),
+    # Its first L2 step ends on a linear model's edge, where rounding decides: only many steps forget the company.
     Case(spec="fmn", finds=((L2, 1.001), (Linf, 1.001))),
     Case(spec="cw-l2:steps=50,search_steps=3", finds=((L2, 1.1),), norms=(L2,)),
-    Case(spec="cw-linf-2017:steps=20", norms=(Linf,)),
+    Case(spec="cw-linf-2017:steps=5", norms=(Linf,)),
     Case(spec="cw-l0:steps=20", norms=(L0,)),
     Case(spec="greedy-pixels", norms=(L0,)),
     Case(spec="boundary:queries=60", gradients=False, counted=False, norms=(Linf, L2)),
     Case(
         spec="boundary:queries=300", finds=((L2, 1.25),), gradients=False, counted=False, norms=(Linf, L2), brief=True
     ),
-    Case(spec="logbarrier:rounds=3,steps=10,draws=400", counted=False, norms=(Linf, L2)),
+    Case(spec="logbarrier:rounds=2,steps=8,draws=400", counted=False, norms=(Linf, L2)),
     Case(
         spec="logbarrier:rounds=6,steps=30,draws=400",
         finds=((Linf, 1.25), (L2, 1.25)),
@@ -133,7 +138,15 @@ CASES = (
         brief=True,
     ),
     Case(spec="smallest-eps:attack=pgd(steps=5,score=margin),rounds=5", finds=((Linf, 1.1), (L2, 1.1)), counted=False),
-    Case(spec="nearest-of:attacks=(fmn(steps=50),smallest-eps(attack=fgsm))", finds=((Linf, 1.05), (L2, 1.05))),
+    Case(
+        spec="nearest-of:attacks=(fmn(steps=50),smallest-eps(attack=fgsm))",
+        finds=((Linf, 1.05), (L2, 1.05)),
+        brief=True,
+    ),
+    Case(
+        spec="nearest-of:attacks=(smallest-eps(attack=pgd(steps=3),rounds=3),smallest-eps(attack=fgsm,rounds=3))",
+        counted=False,
+    ),
     Case(
         spec="worst-case:attacks=(fgsm,pgd(steps=10),spsa(steps=3))",
         reach=((Linf, EXACT),),
@@ -144,7 +157,9 @@ CASES = (
         reach=((Linf, EXACT),),
         finds=((Linf, 1 + 1e-4), (L2, 1.01)),
         norms=(Linf, L2),
+        brief=True,
     ),
+    Case(spec="standard-ensemble:steps=5,queries=20,targets=2", norms=(Linf, L2)),
     Case(spec="mi-fgsm", reach=((Linf, EXACT), (L2, 0.6)), finds=((Linf, 1 + 1e-4), (L2, 1.1))),
     # The resizing moves the stamp, and nearly destroys an image of 3×3.
     Case(spec="di2-fgsm", reach=((Linf, 0.25), (L2, 0.2)), finds=((Linf, 3.0), (L2, 2.5)), counted=False),

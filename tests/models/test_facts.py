@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.behaviour import SHOWN, shuffled
 from verigrad.models.facts import NAMES, Fact, facts
 from verigrad.models.inspecting import check_classifier, weights_hash
 from verigrad.models.loading import load_model
@@ -79,11 +80,84 @@ def test_company_is_told_from_place(function, order: bool, mates: bool):
 def test_how_far_logits_move_is_the_closed_form():
     """An image alone is its own mean, so all that it had in the batch is gone."""
     assert named(after(whole))["batch-mates"].value == pytest.approx(1.0, rel=1e-6)
-    # Turned round, row i of 12 is the model's times 12 - i in place of i + 1; the largest is in some row.
+    # In another order, row i of 12 is the model's times the rank of its new place; the largest change is in some row.
     size = linear()(X).detach().double().abs().amax(1)
     rank = torch.arange(1, 13).double()
-    expected = (size * (rank - rank.flip(0)).abs()).max() / (size * rank).max()
+    moved = [(rank - rank[order.argsort()]).abs() for order in (torch.arange(12).flip(0), shuffled(12))]
+    expected = torch.stack([size * change for change in moved]).max() / (size * rank).max()
     assert named(after(ranked))["batch order"].value == pytest.approx(expected.item(), rel=1e-5)
+
+
+def mirrored(x):
+    """A place and its mirror image in the batch are the same to it."""
+    place = torch.arange(len(x))
+    return x + (place * (len(x) - 1 - place)).reshape(-1, 1)
+
+
+@pytest.mark.parametrize("count", range(3, 13))
+def test_a_place_is_told_from_its_mirror_image(count: int):
+    assert named(after(mirrored), X[:count], Y[:count])["batch order"].holds is False
+
+
+@pytest.mark.parametrize("count", range(3, SHOWN + 1))
+def test_the_shuffle_leaves_some_image_neither_at_its_place_nor_at_the_mirror_image(count: int):
+    order, place = shuffled(count), torch.arange(count)
+    assert torch.equal(order.sort().values, place)
+    assert not bool(((order == place) | (order == count - 1 - place)).all())
+
+
+def only(*sizes: int, leaving: bool = False):
+    def forward(x):
+        if len(x) not in sizes:
+            raise SystemExit(0) if leaving else ValueError("of no such size\nsecond line")
+        return linear()(x)
+
+    return Function(forward).eval()
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_model_that_raises_on_batches_of_another_size_is_told_and_no_error(leaving: bool):
+    x, y = X.repeat(4, 1, 1, 1), Y.repeat(4)
+    found = named(only(48, 1, leaving=leaving), x, y)
+    words = "SystemExit: 0" if leaving else "ValueError: of no such size"
+    for name in ("deterministic", "batch order", "batch-mates", "gradient exists"):
+        assert found[name].holds is found[name].value is None
+        assert found[name].detail == f"Cannot be told, since the model raised {words}."
+    assert found["input range"].value is not None
+
+
+def test_a_model_that_refuses_other_scales_expects_none_of_them():
+    def forward(x):
+        if bool((x > 1).any()):
+            raise ValueError("out of range")
+        return linear()(x)
+
+    found = named(Function(forward).eval(), X, linear()(X).argmax(1))
+    assert (found["input range"].holds, found["input range"].value) == (True, 1.0)
+
+
+def test_a_forward_pass_that_switches_parts_to_training_is_told_and_put_back():
+    class Switching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm2d(1), linear()
+
+        def forward(self, x):
+            if len(x) > 1:
+                self.norm.train()
+            return self.head(self.norm(x))
+
+    model = Switching().eval()
+    before, state = weights_hash(model), torch.random.get_rng_state()
+    found = named(model)
+    fact = found["eval mode"]
+    assert (fact.holds, fact.fatal, fact.value) == (False, False, "switched")
+    assert "1 of its parts into training mode, such as 'norm' (BatchNorm2d)" in fact.detail
+    assert found["batch-mates"].holds is False
+    assert not any(part.training for part in model.modules())
+    assert weights_hash(model) == before
+    check_classifier(model, X, Y)
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_flips_are_counted():
@@ -143,6 +217,37 @@ def test_log_probabilities_are_told_and_probabilities_are_fatal():
     assert found["logits"].fatal
     assert found["deterministic"].holds is None
     assert "since 'logits' does not hold" in found["deterministic"].detail
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda z: z.sigmoid(), "all values lie in [0, 1]"),
+        (lambda z: z.softmax(1) * 0.9, "all values lie in [0, 1]"),
+        (lambda z: z.softmax(1) + 1e-3, "all values lie in [0, 1]"),
+        (lambda z: 100 * z.softmax(1), "every row has the same sum (100)"),
+        (lambda z: z.softmax(1) - 0.5, "every row has the same sum (-4)"),
+    ],
+)
+def test_what_could_be_probabilities_is_told_and_not_fatal(function, words: str):
+    fact = named(after(function))["logits"]
+    assert (fact.holds, fact.fatal, fact.value) == (None, False, "perhaps probabilities")
+    assert words in fact.detail
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: z,
+        lambda z: z.relu(),
+        lambda z: z - z.mean(1, keepdim=True),
+        lambda z: torch.cat([-z, z], 1),
+        lambda z: z * 1e-3,
+    ],
+)
+def test_logits_are_not_taken_for_probabilities(function):
+    assert named(after(function))["logits"].value == "logits"
+    assert named(after(function), X[:1], Y[:1])["logits"].holds is not False
 
 
 def test_training_mode_is_told_and_put_back():
@@ -228,9 +333,18 @@ def _only_many(x):
     return linear()(x)
 
 
+def _leaves_under_grad(x):
+    if torch.is_grad_enabled():
+        raise SystemExit(0)
+    return linear()(x)
+
+
 FATAL = [
+    ("finite weights", nn.Sequential(nn.Flatten(), nn.LazyLinear(10)).eval()),
+    ("differentiable", Function(_leaves_under_grad).eval()),
     ("eval mode", nn.Sequential(nn.BatchNorm2d(1), *linear()).train()),
     ("finite weights", _nan(linear())),
+    ("finite weights", linear().to("meta")),
     ("takes images", nn.Linear(3, 10).eval()),
     ("takes images", Function(lambda x: (x, x)).eval()),
     ("takes images", Function(lambda x: linear()(x.mul_(2))).eval()),

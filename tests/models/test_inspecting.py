@@ -7,6 +7,7 @@ from torch import nn
 from verigrad.core.errors import BadInput
 from verigrad.models.inspecting import check_classifier, describe_model
 from verigrad.models.masks import ScaledLogits
+from verigrad.models.networks.neural_ode import NeuralODEMNIST
 from verigrad.models.networks.small import SmallConvNet
 from verigrad.models.networks.sonet import SONet
 
@@ -20,6 +21,10 @@ def normed() -> nn.Module:
 
 def leave(x):
     raise SystemExit(0)
+
+
+def leave_under_grad(x):
+    return leave(x) if torch.is_grad_enabled() else x.flatten(1)
 
 
 class Function(nn.Module):
@@ -84,6 +89,7 @@ def nan_buffer() -> nn.Module:
         ),
         (Function(lambda x: x.flatten(1) * 1j), "must be floating point. Got complex64"),
         (Function(leave), "SystemExit: 0"),
+        (Function(leave_under_grad), "fails where it is differentiated by its images: SystemExit: 0"),
         (Function(lambda x: x), r"logits of shape \(7, K\). Got \(7, 1, 8, 8\)"),
         (Function(lambda x: x.flatten(1)[:3]), r"logits of shape \(7, K\). Got \(3, 64\)"),
         (Function(lambda x: x.flatten(1).log() - x.flatten(1).log()[3:4] / 0), "logits of the model are not finite"),
@@ -105,4 +111,11 @@ def test_a_description_names_the_solvers():
     assert told["solvers"][0]["method"] == "dopri5"
     assert "BatchCoupled(rtol=0.1" in told["solvers"][0]["control"]
     assert told["solvers"][0]["gradient"] == "Direct(grid='all')"
+    assert (told["solvers"][0]["t0"], told["solvers"][0]["t1"]) == (0.0, 1.0)
     assert describe_model(SmallConvNet())["solvers"] == []
+
+
+def test_a_longer_solve_has_another_description():
+    long, short = (describe_model(NeuralODEMNIST(4, t1=t1)) for t1 in (100, 1))
+    assert long != short
+    assert long["solvers"][0]["t1"] == 100.0

@@ -46,6 +46,32 @@ def number():
 
 constant = 3
 
+class Silent(Own):
+    def train(self, mode=True):
+        super().train(mode)         # and returns nothing
+
+class Stubborn(Own):
+    def train(self):
+        super().train()
+
+class Leaving(Own):
+    def train(self, mode=True):
+        raise SystemExit(0)
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.LazyLinear(10)
+
+class Nowhere(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10, device="meta")
+
+def loud():
+    print("made")
+    return Own()
+
 def not_a_number():
     model = Own()
     nn.init.constant_(model.head.weight, float("nan"))
@@ -60,10 +86,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_part.py").write_text("")
     (tmp_path / "own_faulty.py").write_text("1 / 0")
     (tmp_path / "own_needy.py").write_text("import a_module_that_is_nowhere")
+    (tmp_path / "own_done.py").write_text("import sys; sys.exit(0)")
+    (tmp_path / "own_loud.py").write_text("print('imported'); from own_models import loud")
     (tmp_path / "own_program.py").write_text("import argparse; argparse.ArgumentParser().parse_args(['--nonsense'])")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    for name in ("own_models", "own_part", "own_faulty", "own_needy"):
+    for name in ("own_models", "own_part", "own_faulty", "own_needy", "own_loud"):
         sys.modules.pop(name, None)
 
 
@@ -78,6 +106,18 @@ def test_a_factory_of_the_working_directory_gives_a_model_in_eval_mode(here: Pat
     assert not model.training
     assert not model.norm.training
     assert sys.path == before
+
+
+def test_a_model_whose_train_returns_nothing_is_a_model(here: Path):
+    model = load_model("own_models:Silent")
+    assert type(model).__name__ == "Silent"
+    assert not any(part.training for part in model.modules())
+
+
+def test_what_a_factory_prints_is_no_output(here: Path, capsys: pytest.CaptureFixture[str]):
+    load_model("own_loud:loud")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "imported\nmade\n")
 
 
 def test_a_class_is_a_factory(here: Path):
@@ -99,6 +139,12 @@ def test_a_class_is_a_factory(here: Path):
         ("own_models:broken", "The factory 'own_models:broken' failed: RuntimeError: no such width. "),
         ("own_models:leaves", "The factory 'own_models:leaves' failed: SystemExit: 0. "),
         ("own_program:make", "'own_program' cannot be imported: SystemExit: 2."),
+        ("own_done:make", "'own_done' cannot be imported: SystemExit: 0."),
+        ("own_models:Stubborn", r"cannot be put into eval mode: TypeError: .* Mend its train\(self, mode=True\)"),
+        ("own_models:Leaving", "cannot be put into eval mode: SystemExit: 0."),
+        ("own_models:Lazy", "The weight 'head.weight' of the model has no numbers yet"),
+        ("own_models:Nowhere", "The weight 'head.weight' of the model has no numbers yet"),
+        ("normalised:mean=" + 2000 * "(", "nested too deeply"),
         ("", "The model has no name"),
         (" ", "The model has no name"),
         ("own_models:wants", "failed: TypeError: .*'width'. It is called without arguments"),
@@ -140,6 +186,13 @@ def test_random_weights_of_a_spec_are_refused(tmp_path: Path, spec: str):
         ("small-conv:depth=4", "has no key 'depth'"),
         ("small-conv:channels=x", "'channels' of small-conv must be a whole number"),
         ("small-conv:channels=4,", "Cannot read"),
+        ("small-conv:channels=0", "'channels' of SmallConvNet must be at least 1. Got 0"),
+        (
+            f"small-conv:channels={10**12}",
+            "The model 'small-conv:channels=1000000000000' cannot be built: RuntimeError",
+        ),
+        (f"small-conv:channels={10**30}", "cannot be built: .* Check its numbers"),
+        ("scaled-logits:scale=1,module=" + 2000 * "scaled-logits(module=", "cannot be built: RecursionError"),
         ("smal-conv", "There is no model 'smal-conv': .* no such model in the catalog"),
     ],
 )
@@ -219,9 +272,22 @@ def _nan(path: Path, net: torch.nn.Module) -> None:
     save_file(weights, path)
 
 
+def _changed(change):
+    """A writer of weights of which one is changed."""
+
+    def write(path: Path, net: torch.nn.Module) -> None:
+        weights = net.state_dict()
+        torch.save(weights | {"layers.6.weight": change(weights["layers.6.weight"])}, path)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
+        ("w.pt", _changed(lambda w: w.to("meta")), "'layers.6.weight' .* is a meta tensor"),
+        ("w.pt", _changed(lambda w: w.to_sparse()), "'layers.6.weight' .* is sparse, nested or quantised"),
+        ("w.pt", _changed(lambda w: w * 1j), "'layers.6.weight' .* is complex, and the model has a real one"),
         ("none.pt", lambda path, net: None, "There is no weights file"),
         ("w.txt", lambda path, net: path.write_text("x"), "must be a .safetensors, .pt or .pth file. Got 'w.txt'"),
         ("w.pt", _pickled, "holds pickled code, which is never run"),
@@ -284,6 +350,14 @@ def test_a_checkpoint_replaces_an_earlier_one_and_nothing_else(tmp_path: Path, n
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "saved"]
 
 
+def test_a_few_models_in_one_another_come_back(tmp_path: Path):
+    from verigrad.models.checkpoint import build_model
+
+    model = initialised(lambda: build_model(_nested(16)), 7)
+    save_checkpoint(_nested(16), model, tmp_path / "saved")
+    assert weights_hash(load_model(str(tmp_path / "saved"))) == weights_hash(model)
+
+
 def test_a_description_of_another_model_is_refused_and_nothing_is_written(tmp_path: Path, net: torch.nn.Module):
     with pytest.raises(BadInput, match=r"does not fit the model: 'layers.0.bias' is \(4,\) in the model and \(16,\)"):
         save_checkpoint("small-conv", net, tmp_path / "saved")
@@ -293,6 +367,21 @@ def test_a_description_of_another_model_is_refused_and_nothing_is_written(tmp_pa
 def _edit(path: Path, **changes: object) -> None:
     description = json.loads((path / "model.json").read_text())
     (path / "model.json").write_text(json.dumps(description | changes))
+
+
+def _overwrite(path: Path, text: str) -> None:
+    (path / "model.json").write_text(text)
+
+
+def _nested(levels: int) -> object:
+    config: object = "small-conv:channels=4"
+    for _ in range(levels):
+        config = {"name": "scaled-logits", "kwargs": {"scale": 2.0, "module": config}}
+    return config
+
+
+def _sized(**kwargs: object) -> dict[str, object]:
+    return {"name": "small-conv", "kwargs": kwargs}
 
 
 def _cut_file(path: Path, name: str) -> None:
@@ -312,6 +401,14 @@ def _cut_file(path: Path, name: str) -> None:
         (lambda path: _edit(path, model="smal-conv"), "Did you mean 'small-conv'"),
         (lambda path: _edit(path, model={"name": "small-conv", "kwargs": {"depth": 3}}), "cannot be built from"),
         (lambda path: _edit(path, model={"kwargs": {}}), "by 'name' and 'kwargs'"),
+        (lambda path: _overwrite(path, 100_000 * "[" + 100_000 * "]"), "is nested too deeply"),
+        (lambda path: _overwrite(path, 5000 * "9"), "model.json cannot be read"),
+        (lambda path: _edit(path, model=_nested(17)), "more than 16 models in one another"),
+        (lambda path: _edit(path, model=_nested(200)), "more than 16 models in one another"),
+        (lambda path: _edit(path, model=_sized(channels=-3)), "'channels' of SmallConvNet must be at least 1. Got -3"),
+        (lambda path: _edit(path, model=_sized(channels=10**12)), r"cannot be built from \['channels'\]: RuntimeError"),
+        (lambda path: _edit(path, model=_sized(channels=10**30)), r"cannot be built from \['channels'\]"),
+        (lambda path: _edit(path, model=_sized(channels="many")), r"cannot be built from \['channels'\]: TypeError"),
         (lambda path: _edit(path, weights_sha256="0"), "are not those that were saved"),
     ],
 )

@@ -85,7 +85,8 @@ def attack(
     check_norm(tools, str(ball).partition(":")[0])
     ladder = None if eps_curve is None else parse_ladder(eps_curve, ball)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights).to(where)
+    classifier = load_model(named, weights=weights)
+    classifier.to(where)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=ball, batch=batch, seed=seed)
     # The attacks are no part of it: more of them may be tried on the same ledger.

@@ -70,7 +70,8 @@ def audit(
     named = model if normalise is None else normalising(model, normalise)
     claimed = Claim(attack=catalog.build("attack", claim_attack), accuracy=claim)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights).to(where)
+    classifier = load_model(named, weights=weights)
+    classifier.to(where)
     names = Names(title=title or model, model=named, weights=weights or "", data=data)
     with progress("audit", _about(claimed.attack, classifier, images, ball), steps=True) as advance:
         found = run_audit(

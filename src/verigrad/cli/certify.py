@@ -75,7 +75,8 @@ def certify(
     images = load_data(data, n=n)
     box = _box(norm, math.prod(images.x.shape[1:]))
     attacks = _attacks(["fmn"] if check is None else check, str(box).partition(":")[0])
-    classifier = load_model(named, weights=weights).to(where)
+    classifier = load_model(named, weights=weights)
+    classifier.to(where)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=box, batch=batch, seed=seed)
     # Neither certificates nor attacks are part of it: more of them may be tried on the same ledger.

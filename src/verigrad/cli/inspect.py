@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,22 +46,30 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Tell what is true of a model on some images. Exits 1 if it cannot be audited."""
+    from verigrad.auditing.foreign import recognise
     from verigrad.data.load import load_data
     from verigrad.models.facts import facts
     from verigrad.models.loading import describe_model, load_model, weights_hash
     from verigrad.models.normalised import normalising
+    from verigrad.solvers.torchdiffeqs import torchdiffeqs
 
     where = judging_device(device)
     named = model if normalise is None else normalising(model, normalise)
     images = load_data(data, n=n)
-    classifier = load_model(named, weights=weights).to(where)
-    found = facts(classifier, images.x, images.y, batch=batch)
+    with redirect_stdout(sys.stderr):  # what a model of theirs prints is no part of the table
+        classifier = load_model(named, weights=weights)
+        classifier.to(where)
+        found = facts(classifier, images.x, images.y, batch=batch)
+        unfit = any(fact.fatal for fact in found)
+        # The same images as an audit looks at.
+        calls = recognise(classifier, images.x[:2], seed=0).texts() if torchdiffeqs() and not unfit else []
     about = {"model": named, "weights_sha256": weights_hash(classifier), **describe_model(classifier)}
+    about |= {"torchdiffeq": calls}
     if as_json:
         typer.echo(json.dumps({**about, "data": data, "n": len(images), "facts": list(map(asdict, found))}, indent=1))
     else:
         _show(about, found)
-    if any(fact.fatal for fact in found):
+    if unfit:
         raise typer.Exit(UNFIT)
 
 
@@ -70,7 +80,11 @@ def _show(about: dict[str, Any], found: Iterable[Fact]) -> None:
     words = f"{about['class']}, {about['parameters']} parameters, weights {about['weights_sha256'][:12]}"
     console.print(words, markup=False, highlight=False)
     for solver in about["solvers"]:
-        console.print(f"{solver['block']}: {solver['method']}, {solver['control']}", markup=False, highlight=False)
+        how = ", ".join(solver[key] for key in ("method", "control", "gradient"))
+        line = f"{solver['block']}: {how}, over [{solver['t0']:g}, {solver['t1']:g}]"
+        console.print(line, markup=False, highlight=False)
+    for call in about["torchdiffeq"]:
+        console.print(call, markup=False, highlight=False)
     console.print(_table(found))
 
 

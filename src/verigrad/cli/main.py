@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from verigrad import __version__
@@ -22,7 +23,7 @@ from verigrad.cli.report import report
 from verigrad.cli.reproduce import reproduce
 from verigrad.cli.train import train
 from verigrad.cli.verify import command as verify
-from verigrad.core.errors import VerigradError
+from verigrad.core.errors import BadInput, VerigradError
 from verigrad.ledger.errors import LedgerError
 
 BAD_INPUT = 2
@@ -30,7 +31,24 @@ INTERRUPTED = 130
 # What keeps its state in a folder, and whether only where --out names one.
 RESUMED = {"audit": False, "demo": False, "train": False, "attack": True, "certify": False, "reproduce": False}
 
+
+class Commands(TyperGroup):
+    """Where the body of every command runs. An exit code of somebody's model would be taken for a verdict's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SystemExit as fault:
+            if isinstance(fault.__context__, BrokenPipeError):  # rich leaves so when our output's reader went away
+                raise fault.__context__ from None
+            raise BadInput(
+                f"Code that the command called, such as the model's, ended the program by sys.exit({fault.code!r}). "
+                "Exit codes are verdicts here: let it raise an error."
+            ) from fault
+
+
 app = typer.Typer(
+    cls=Commands,
     name="verigrad",
     help="Is this model robust, or are its gradients lying?",
     invoke_without_command=True,

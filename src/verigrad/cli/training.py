@@ -20,7 +20,7 @@ from verigrad.cli.progress import PATIENCE, Advance, progress
 from verigrad.core.errors import BadInput
 from verigrad.core.threat import parse_threat
 from verigrad.data.load import load_data
-from verigrad.models.checkpoint import DESCRIPTION, WEIGHTS
+from verigrad.models.checkpoint import DESCRIPTION, WEIGHTS, build_model
 from verigrad.models.loading import check_classifier, save_checkpoint
 from verigrad.training.checkpoint import Epoch
 from verigrad.training.distributed import joined
@@ -70,7 +70,7 @@ def run(job: Job) -> None:
                 f"--crop must be less than {min(sides)}, the side of the images. Got {job.recipe.augment.crop}."
             )
         spec = catalog.complete(job.model, in_channels=channels, classes=images.classes, size=size)
-        model = initialised(lambda: catalog.build("model", spec), job.recipe.seed).eval()
+        model = initialised(lambda: build_model(spec), job.recipe.seed).eval()
         model.to(device)
         shown = [*range(min(FEW, len(images))), int(images.y.argmax())]  # the last for the number of classes
         check_classifier(model, images.x[shown], images.y[shown])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import torch
 from scipy.stats import binomtest
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from verigrad.core.classifier import device_of, left_as_found, predict
 from verigrad.core.scores import margin
 from verigrad.models.fact import Fact, fact
+from verigrad.models.faults import told
 
 BEHAVIOUR = ("deterministic", "batch order", "batch-mates", "gradient exists", "input range")
 
@@ -18,6 +21,8 @@ BEHAVIOUR = ("deterministic", "batch order", "batch-mates", "gradient exists", "
 SAME = 1e-4
 # How many images are looked at for repeats and company; for gradients; and under other scales.
 SHOWN, DIFFERENTIATED, SCALED = 32, 10, 200
+# A seed under which no batch of 3 to 32 has every image at its place or at the mirror image of it.
+SHUFFLE = 0
 
 # Mean and std of the training images, as their users publish them; the first two are conventions.
 SCALES = {
@@ -32,18 +37,26 @@ SCALES = {
 def behaviour(model: nn.Module, x: Tensor, y: Tensor, *, batch: int) -> Iterator[Fact]:
     """The facts of `BEHAVIOUR`, of a model that is all it needs to be. Draws from the global generator if it does."""
     shown = x[: min(batch, SHOWN)]
-    steady = deterministic(model, shown)
+    steady = _measured("deterministic", lambda: deterministic(model, shown))
     yield steady
     for name, company in (("batch order", batch_order), ("batch-mates", batch_mates)):
-        if not steady.holds:
+        if steady.holds is False:
             yield fact(name, None, None, "Cannot be told, since the model is not deterministic.")
         elif len(shown) < 2:
             yield fact(name, None, None, "Cannot be told of one image in a batch.")
         else:
-            yield company(model, shown)
+            yield _measured(name, partial(company, model, shown))
     count = min(batch, DIFFERENTIATED)
-    yield gradient_exists(model, x[:count], y[:count])
-    yield input_range(model, x, y, batch=batch)
+    yield _measured("gradient exists", lambda: gradient_exists(model, x[:count], y[:count]))
+    yield _measured("input range", lambda: input_range(model, x, y, batch=batch))
+
+
+def _measured(name: str, measure: Callable[[], Fact]) -> Fact:
+    """What `measure` finds; of a model that raises, which it may do in a batch of another size, that it cannot."""
+    try:
+        return measure()
+    except (Exception, SystemExit) as fault:  # an exit code of theirs would be taken for a verdict's
+        return fact(name, None, None, f"Cannot be told, since the model raised {told(fault)}")
 
 
 def deterministic(model: nn.Module, x: Tensor) -> Fact:
@@ -53,9 +66,20 @@ def deterministic(model: nn.Module, x: Tensor) -> Fact:
 
 
 def batch_order(model: nn.Module, x: Tensor) -> Fact:
-    """Whether a batch turned round gives its logits turned round. Value: as for `deterministic`."""
-    change = _change(predict(model, x, batch=len(x)), predict(model, x.flip(0), batch=len(x)).flip(0))
-    return fact("batch order", change <= SAME, change, f"With the batch of {len(x)} turned round, they {_so(change)}.")
+    """Whether a batch in another order gives its logits in that order: turned round, and as a fixed seed shuffles it.
+
+    Turned round alone would not tell a place from its mirror image. Value: the larger change, as for `deterministic`.
+    """
+    logits = predict(model, x, batch=len(x))
+    orders = (torch.arange(len(x)).flip(0), shuffled(len(x)))
+    change = max(_change(logits[order], predict(model, x[order], batch=len(x))) for order in orders)
+    detail = f"With the batch of {len(x)} turned round and shuffled, they {_so(change)}."
+    return fact("batch order", change <= SAME, change, detail)
+
+
+def shuffled(count: int) -> Tensor:
+    """0 to count - 1 in the order that `SHUFFLE` gives."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SHUFFLE))
 
 
 def batch_mates(model: nn.Module, x: Tensor) -> Fact:
@@ -112,7 +136,8 @@ def _best_scale(model: nn.Module, x: Tensor, y: Tensor, batch: int) -> tuple[str
     for name, numbers in SCALES.items():
         mean, std = (x.new_tensor(number).reshape(1, -1, 1, 1) for number in numbers)
         if mean.shape[1] in (1, x.shape[1]):
-            found[name] = _right(model, (x - mean) / std, y, batch)
+            with suppress(Exception, SystemExit):  # one that the model refuses is none that it expects
+                found[name] = _right(model, (x - mean) / std, y, batch)
     best = max(found, key=lambda name: found[name])
     return best, found[best]
 

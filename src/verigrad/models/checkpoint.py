@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from torch import nn
 
 from verigrad import catalog
 from verigrad.core.errors import BadInput
+from verigrad.models.faults import told
 from verigrad.models.inspecting import check_weights, weights_hash
 from verigrad.models.weights import load_weights
 
 FORMAT = 1
+DEEPEST = 16  # far below Python's limit of recursion, which a forward pass through as many must not meet
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 
@@ -37,26 +40,39 @@ def build_model(config: ModelConfig) -> nn.Module:
     """A fresh model from its description. Weights are drawn from the global generator.
 
     Raises:
-        BadInput: an unknown name or argument, or an argument that the model refuses.
+        BadInput: an unknown name or argument, an argument that the model refuses, or too many models in one another.
     """
+    return _built(config, 0)
+
+
+def _built(config: ModelConfig, depth: int) -> nn.Module:
+    if depth > DEEPEST:
+        raise BadInput(f"The description holds more than {DEEPEST} models in one another. Leave some of them out.")
     if isinstance(config, str):
-        return catalog.build("model", config)
+        shown = config if len(config) <= 80 else f"{config[:80]}…"
+        return _made(f"The model {shown!r} cannot be built", lambda: catalog.build("model", config))
     if not isinstance(config, Mapping) or not isinstance(config.get("name"), str):
-        raise BadInput(f"A model is described by a spec, or by 'name' and 'kwargs'. Got {str(config)[:80]}.")
+        raise BadInput(f"A model is described by a spec, or by 'name' and 'kwargs'. Got {reprlib.repr(config)}.")
     kwargs = config.get("kwargs", {})
     if not isinstance(kwargs, Mapping) or set(config) - {"name", "kwargs"}:
         raise BadInput(f"The description of {config['name']!r} must hold 'name' and 'kwargs' (a table) alone.")
     entry = catalog.find("model", config["name"])
-    values = {key: _value(key, value) for key, value in kwargs.items()}
+    values = {key: _value(key, value, depth + 1) for key, value in kwargs.items()}
+    words = f"The model {entry.name} cannot be built from {sorted(values)}"
+    return _made(words, lambda: catalog.load(entry)(**values))
+
+
+def _made(words: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """What `make` gives; what torch says of numbers that no memory holds is told in one line after `words`."""
     try:
-        return catalog.load(entry)(**values)
-    except (TypeError, ValueError) as fault:
-        raise BadInput(f"The model {entry.name} cannot be built from {sorted(values)}: {fault}") from fault
+        return make()
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as fault:
+        raise BadInput(f"{words}: {told(fault)} Check its numbers.") from fault
 
 
-def _value(key: str, value: Any) -> Any:
+def _value(key: str, value: Any, depth: int) -> Any:
     if isinstance(value, Mapping) or key == "module":
-        return build_model(value)
+        return _built(value, depth)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -123,7 +139,9 @@ def load_checkpoint(path: str | Path) -> nn.Module:
             raise BadInput(f"The checkpoint {path} is half-written or none: it has no {name}. Save it again.")
     try:
         description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+    except RecursionError as fault:
+        raise BadInput(f"{path / DESCRIPTION} is no description: it is nested too deeply. Save it again.") from fault
+    except ValueError as fault:
         raise BadInput(f"The checkpoint {path} is half-written: {DESCRIPTION} cannot be read ({fault}).") from fault
     if not isinstance(description, dict) or description.get("format") != FORMAT or "model" not in description:
         raise BadInput(f"{path / DESCRIPTION} is no description of format {FORMAT}. Save the model with this version.")
@@ -132,7 +150,8 @@ def load_checkpoint(path: str | Path) -> nn.Module:
     if weights_hash(model) != description.get("weights_sha256"):
         raise BadInput(f"The weights in {path / WEIGHTS} are not those that were saved: their SHA-256 differs.")
     check_weights(model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def build_aside(config: ModelConfig) -> nn.Module:

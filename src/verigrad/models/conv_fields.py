@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 from verigrad.models.fields import Field, State
 
 PlainNorm = Literal["group", "none"]
@@ -54,9 +55,8 @@ class ConvField(Field):
         time: bool = True,
         speed: float = 1.0,
     ) -> None:
+        check_counts("the field", convolutions=convolutions)
         super().__init__()
-        if convolutions < 1:
-            raise BadInput(f"The 'convolutions' of the field must be at least 1. Got {convolutions!r}.")
         self.time = time
         self.norms = nn.ModuleList(normal(channels, groups, norm) for _ in range(convolutions))
         self.convolutions = nn.ModuleList(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.activations import Activation, increasing
+from verigrad.models.counts import check_counts
 
 Variant = Literal["released", "paper"]
 Norm = Literal["variant", "group", "none"]
@@ -163,6 +164,7 @@ class SkewLinearField(Field):
         variant: Variant = "released",
         activation: Activation = "leaky_relu",
     ) -> None:
+        check_counts("SkewLinearField", features=features, classes=classes)
         super().__init__()
         self.released = _checked("SkewLinearField", "variant", variant, ("released", "paper")) == "released"
         self.features = features

@@ -32,7 +32,8 @@ def weights_hash(model: nn.Module) -> str:
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """What stands in reports, as plain JSON: class, number of parameters, and the solver of each ODE block.
 
-    Keys: "class" (dotted), "parameters" (int), "solvers" (list of {"block", "method", "control", "gradient"}, texts).
+    Keys: "class" (dotted), "parameters" (int), "solvers" (list of {"block", "method", "control", "gradient", "t0",
+    "t1"}: texts, and the times between which the block is solved).
     """
     names = {part: name for name, part in model.named_modules()}
     solvers = [
@@ -41,6 +42,8 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
             "method": block.solver.method.name,
             "control": _short(block.solver.control),
             "gradient": _short(block.solver.gradient),
+            "t0": block.solver.t0,
+            "t1": block.solver.t1,
         }
         for block in ode_blocks(model)
     ]

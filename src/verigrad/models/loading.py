@@ -11,9 +11,10 @@ normalised:mean=(0.5),module="REF",std=(0.2)    `normalised.py`; a weights file 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,18 @@ def load_model(ref: str, weights: str | Path | None = None) -> nn.Module:
     Raises:
         BadInput: one line that says what is missing or wrong.
     """
-    model = _loaded(ref, weights)
+    try:
+        model = _loaded(ref, weights)
+    except RecursionError as fault:
+        raise BadInput(f"The model {ref[:80]!r}… cannot be read: it is nested too deeply.") from fault
     check_weights(model)
-    return model.eval()
+    try:
+        model.eval()  # what it returns is not used: a train() of their own may return nothing
+    except (Exception, SystemExit) as fault:
+        raise BadInput(
+            f"The model {ref!r} cannot be put into eval mode: {told(fault)} Mend its train(self, mode=True)."
+        ) from fault
+    return model
 
 
 def _loaded(ref: str, weights: str | Path | None) -> nn.Module:
@@ -63,9 +73,9 @@ def _loaded(ref: str, weights: str | Path | None) -> nn.Module:
     if not ref.strip():
         raise BadInput("The model has no name. Write e.g. mypackage.models:make_model, or a checkpoint directory.")
     path = Path(ref)
-    if path.is_dir():
+    if os.path.isdir(ref):  # that of a Path raises where a spec is longer than a file's name may be
         return _with_weights(load_checkpoint(path), weights)
-    if path.exists():
+    if os.path.exists(ref):
         raise BadInput(
             f"{ref} is a file. A model is package.module:factory (with --weights {path.name}), or a checkpoint "
             f"directory that holds {DESCRIPTION}."
@@ -120,7 +130,8 @@ def _from_factory(ref: str) -> nn.Module:
     module_name, _, attribute = ref.partition(":")
     if not module_name or not attribute:
         raise BadInput(f"A factory is named package.module:factory. Got {ref!r}.")
-    with _working_directory_importable():
+    # What their code prints is no part of a command's output, which may be JSON.
+    with _working_directory_importable(), redirect_stdout(sys.stderr):
         factory = _attribute(_module(module_name, ref), attribute, ref)
         if not callable(factory):
             raise BadInput(f"{ref!r} is no factory: it is a {type(factory).__name__}, which cannot be called.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from verigrad.core.classifier import device_of, left_as_found, predict
 from verigrad.core.errors import BadInput
@@ -18,7 +20,7 @@ NEEDED = ("eval mode", "finite weights", "dtype and device", "takes images", "cl
 
 def needed(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 100) -> Iterator[Fact]:
     """The facts that can be fatal, each measured when it is asked for. Each rests on those before it."""
-    yield eval_mode(model)
+    yield eval_mode(model, x[:batch])
     yield finite_weights(model)
     yield dtype_and_device(model)
     taken, logits = takes_images(model, x, batch)
@@ -30,8 +32,11 @@ def needed(model: nn.Module, x: Tensor, y: Tensor, *, batch: int = 100) -> Itera
     yield differentiable(model, x[:1])
 
 
-def eval_mode(model: nn.Module) -> Fact:
-    """Whether no layer is in training mode. Evaluation switches the others, but batch norm there is likely a slip."""
+def eval_mode(model: nn.Module, x: Tensor) -> Fact:
+    """Whether no layer is in training mode, nor after a forward pass of x that begins in eval mode.
+
+    Evaluation switches those that are, but batch norm there is likely a slip.
+    """
     training = [(name, part) for name, part in model.named_modules() if part.training]
     for name, part in training:
         if isinstance(part, _BatchNorm):
@@ -45,12 +50,30 @@ def eval_mode(model: nn.Module) -> Fact:
         name, part = training[-1]
         detail = f"{len(training)} parts are in training mode, such as {name!r} ({type(part).__name__})."
         return fact("eval mode", False, "training", f"{detail} They are evaluated in eval mode.")
-    return fact("eval mode", True, "eval", "No part is in training mode.")
+    if switched := _switched(model, x):
+        name, kind = switched[-1]
+        detail = f"The forward pass puts {len(switched)} of its parts into training mode, such as {name!r} ({kind})."
+        return fact("eval mode", False, "switched", f"{detail} So .eval() does not hold in it.")
+    return fact("eval mode", True, "eval", "No part is in training mode, before a forward pass or after it.")
+
+
+def _switched(model: nn.Module, x: Tensor) -> list[tuple[str, str]]:
+    """The names and kinds of the parts that are in training mode after a forward pass, be it one that fails."""
+    if any(map(_without_numbers, model.parameters())):  # `finite_weights` tells of it
+        return []
+    device = device_of(model)
+    with left_as_found(model), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with suppress(Exception, SystemExit):  # `takes_images` tells of it
+            model(x.to(device).clone())
+        return [(name, type(part).__name__) for name, part in model.named_modules() if part.training]
 
 
 def finite_weights(model: nn.Module) -> Fact:
-    """No weight is NaN or infinite, and no buffer NaN (an infinite buffer can be a mask)."""
+    """Each weight is there and finite, and no buffer NaN (an infinite buffer can be a mask)."""
     for name, weight in model.named_parameters():
+        if _without_numbers(weight):
+            detail = f"The weight {name!r} of the model has no numbers yet. Call a lazy layer once where it is made."
+            return fatal("finite weights", name, detail)
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
             detail = f"The weight {name!r} of the model holds NaN or infinity. Give weights that are finite."
             return fatal("finite weights", name, detail)
@@ -60,6 +83,10 @@ def finite_weights(model: nn.Module) -> Fact:
             return fatal("finite weights", name, detail)
     count = sum(weight.numel() for weight in model.parameters())
     return fact("finite weights", True, count, f"{count} weights.")
+
+
+def _without_numbers(weight: Tensor) -> bool:
+    return is_lazy(weight) or weight.is_meta
 
 
 def dtype_and_device(model: nn.Module) -> Fact:
@@ -140,7 +167,10 @@ def classes(logits: Tensor, y: Tensor) -> Fact:
 
 
 def gives_logits(logits: Tensor) -> Fact:
-    """Whether the rows are logits. Log-probabilities do as well: the softmax and the margins of both are the same."""
+    """Whether the rows are logits. Log-probabilities do as well: the softmax and the margins of both are the same.
+
+    It cannot be told where logits could look as these do, and probabilities that are cut, scaled or shifted do.
+    """
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
         return fatal(
             "logits",
@@ -151,6 +181,9 @@ def gives_logits(logits: Tensor) -> Fact:
     if bool((logits.double().logsumexp(1).abs() < 1e-3).all()):
         detail = "The exponentials of each row sum to one. Losses and margins are those of the logits."
         return fact("logits", False, "log-probabilities", detail)
+    if likeness := _like_probabilities(logits.double()):
+        detail = f"Perhaps probabilities: {likeness}. If so, return what is before the softmax or the sigmoid."
+        return fact("logits", None, "perhaps probabilities", detail)
     size = float(logits.abs().max())
     return fact("logits", True, "logits", f"Neither probabilities nor their logarithms; up to {size:.3g} in size.")
 
@@ -163,7 +196,7 @@ def differentiable(model: nn.Module, x: Tensor) -> Fact:
             at = x.to(device_of(model)).clone().requires_grad_(True)
             logits = model(at)
             found = torch.autograd.grad(logits.sum(), at, allow_unused=True)[0] if logits.requires_grad else None
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # an exit code of theirs would be taken for a verdict's
         return fatal(
             name,
             "fails",
@@ -179,6 +212,17 @@ def differentiable(model: nn.Module, x: Tensor) -> Fact:
     if found is None:
         return fact(name, False, "cut", "The logits do not depend on the images as far as autograd knows.")
     return fact(name, True, "yes", "Autograd goes from the logits to the images.")
+
+
+def _like_probabilities(logits: Tensor) -> str:
+    """What rows (N, K) have in common with probabilities; "" for nothing. Logits around 0, as [-z, z], have not."""
+    if bool(((logits >= 0) & (logits <= 1)).all()):
+        return "all values lie in [0, 1]"
+    sums = logits.sum(1)
+    middle, same = float(sums.mean()), float((sums - sums.mean()).abs().max())
+    if len(sums) > 1 and abs(middle) > 1e-3 * float(logits.abs().max()) and same < 1e-3 * abs(middle):
+        return f"every row has the same sum ({middle:.3g})"
+    return ""
 
 
 def _fix(model: nn.Module, *, batch: int) -> str:

@@ -70,6 +70,7 @@ def _check_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None
             raise BadInput(
                 f"The weights in {path} do not fit {type(model).__name__}: {name!r} is missing.{_prefix(weights)}"
             )
+        _check_kind(name, weights[name], tensor, path)
         if weights[name].shape != tensor.shape:
             raise BadInput(
                 f"The weights in {path} do not fit {type(model).__name__}: {name!r} has shape "
@@ -78,6 +79,19 @@ def _check_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None
     for name in weights:
         if name not in expected:
             raise BadInput(f"The weights in {path} do not fit {type(model).__name__}: it has no {name!r}.")
+
+
+def _check_kind(name: str, given: Tensor, expected: Tensor, path: Path) -> None:
+    """That what is given can be copied into a tensor of the model without a loss of anything but precision."""
+    if given.is_meta:
+        told = "is a meta tensor, which holds no numbers. Save a model whose weights are in memory."
+    elif given.layout != torch.strided or given.is_quantized or given.is_nested:
+        told = "is sparse, nested or quantised. Save it dense, as .to_dense() or .dequantize() make it."
+    elif given.is_complex() and not expected.is_complex():
+        told = "is complex, and the model has a real one there. Save its real part."
+    else:
+        return
+    raise BadInput(f"The weight {name!r} in {path} {told}")
 
 
 def _prefix(weights: dict[str, Tensor]) -> str:

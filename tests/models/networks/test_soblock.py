@@ -9,6 +9,7 @@ from written_out import Tape, close, double, holds_for_any_network, images, para
 
 from verigrad.core.classifier import batch_coupled
 from verigrad.core.errors import BadInput
+from verigrad.models.networks.channel_copy import ChannelCopy
 from verigrad.models.networks.resnet import ResNet10
 from verigrad.models.networks.soblock import SOBlock, WideSOBlock
 from verigrad.models.networks.wide_resnet import WideResNet
@@ -74,23 +75,32 @@ def test_only_the_stem_differs_in_size():
 
 @pytest.mark.parametrize("make", [lambda **words: SOBlock(3, **words), lambda **words: WideSOBlock(10, 1, **words)])
 def test_the_paper_s_block_is_equation_3(make):
-    """Without norms and with σ the identity, x(1) is that of a matrix exponential."""
+    """Without norms and with σ the identity, x(1) is that of a matrix exponential, from x(0) = z(0)."""
     net = double(make(in_channels=2, variant="paper", activation="identity", gamma=0.2, tol=1e-9, control="sample"))
     (block,) = ode_blocks(net)
-    image = images(2, 2, 4, 4)
     kernel = dict(block.named_parameters())["field.kernel"]
     assert len(list(block.parameters())) == 1
-    matrix = F.conv2d(torch.eye(32, dtype=torch.float64).reshape(32, 2, 4, 4), kernel, padding=1).flatten(1).t()
-    outside, inside = matrix.shape
-    skew = -0.2 * torch.eye(outside + inside, dtype=torch.float64)
-    skew[:outside, outside:], skew[outside:, :outside] = matrix, -matrix.t()
-    repeated = torch.stack([image[:, i % 2] for i in range(len(kernel))], 1)
-    start = torch.cat([repeated.flatten(1), image.flatten(1)], 1)
-    close(block(image).flatten(1), (start @ torch.matrix_exp(skew).t())[:, :outside], 1e-6)
+    width = len(kernel)
+    assert kernel.shape[1] == width
+    basis = torch.eye(16 * width, dtype=torch.float64).reshape(-1, width, 4, 4)
+    matrix = F.conv2d(basis, kernel, padding=1).flatten(1).t()
+    skew = -0.2 * torch.eye(2 * len(matrix), dtype=torch.float64)
+    skew[: len(matrix), len(matrix) :], skew[len(matrix) :, : len(matrix)] = matrix, -matrix.t()
+    image = images(2, 2, 4, 4)
+    copied = torch.stack([image[:, i % 2] for i in range(width)], 1).flatten(1)
+    end = (torch.cat([copied, copied], 1) @ torch.matrix_exp(skew).t())[:, : len(matrix)]
+    close(net.stem[:2](image).flatten(1), end, 1e-6)
 
 
-def test_only_the_norms_of_its_block_are_missing_in_the_paper_s_size():
-    assert parameters(lambda: SOBlock(variant="paper")) == 4_903_114 == parameters(SOBlock) - 2 * (2 * 64 + 2 * 3)
+def test_the_paper_leaves_the_other_parts_as_they_are():
+    """One kernel of as many channels in as out takes the place of the convolution of 3, and nothing else changes."""
+    assert parameters(lambda: SOBlock(variant="paper")) == 4_938_378 == parameters(ResNet10) + 9 * 64 * (64 - 3)
+    assert parameters(lambda: SOBlock(32, variant="paper")) == 1_237_322
+    wide = parameters(lambda: WideResNet(variant="released"))
+    assert parameters(lambda: WideSOBlock(variant="paper")) == 46_174_666 == wide + 9 * 16 * (16 - 3) - 16
+    stem = [type(part) for part in SOBlock(8, variant="paper").stem]
+    assert stem == [ChannelCopy, ODEBlock, torch.nn.BatchNorm2d, torch.nn.ReLU]
+    assert [type(part) for part in WideSOBlock(10, 1, variant="paper").stem] == [ChannelCopy, ODEBlock]
 
 
 @pytest.mark.parametrize("make", [lambda **words: SOBlock(8, **words), lambda **words: WideSOBlock(10, 1, **words)])

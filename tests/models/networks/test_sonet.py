@@ -41,11 +41,14 @@ def test_the_sizes_are_the_released_ones(channels: int, blocks: tuple[int, ...],
     assert total + width * 10 + width + 10 == count
 
 
-@pytest.mark.parametrize(("channels", "count"), [(64, 5_964_800), (32, 1_492_480)])
-def test_the_papers_stem_is_as_wide_inside_as_outside(channels: int, count: int):
+@pytest.mark.parametrize(
+    ("channels", "each", "count"), [(64, 1, 2_831_360), (32, 1, 709_120), (64, 2, 5_964_800), (32, 2, 1_492_480)]
+)
+def test_the_papers_stem_is_as_wide_inside_as_outside(channels: int, each: int, count: int):
     """Eq. (6): one kernel for each block, the classifier's matrix, and nothing else."""
-    assert sum(weight.numel() for weight in SONet(channels, variant="paper").parameters()) == count
-    shapes = [(1, 1, 3)] + [shape for c in (1, 2, 4, 8) for shape in ((max(1, c // 2), c, 3 + (c > 1)), (c, c, 3))]
+    assert sum(weight.numel() for weight in SONet(channels, (each,) * 4, variant="paper").parameters()) == count
+    first = [(1, 1, 3), (1, 1, 3), (1, 2, 4), (2, 4, 4), (4, 8, 4)]
+    shapes = first + [(c, c, 3) for c in (1, 2, 4, 8)] * (each - 1)
     assert sum(a * b * side**2 for a, b, side in shapes) * channels**2 + 8 * channels * 10 == count
 
 

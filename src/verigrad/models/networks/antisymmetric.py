@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 
 
 class AntisymmetricConv2d(nn.Module):
@@ -31,6 +32,7 @@ class AntisymmetricConv2d(nn.Module):
     gamma: Tensor
 
     def __init__(self, channels: int, size: int = 3, *, gamma: float = 0.0) -> None:
+        check_counts("AntisymmetricConv2d", channels=channels)
         super().__init__()
         if size < 1 or size % 2 == 0:
             raise BadInput(f"The 'size' of AntisymmetricConv2d must be odd and positive. Got {size!r}.")

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.conv_fields import ConvField, PlainNorm, normal
+from verigrad.models.counts import check_counts
 from verigrad.models.ode_block import GradientName, GridName, ODEBlock, named_solver
 
 GROUPS = 32  # as in the example
@@ -75,6 +76,13 @@ class NeuralODE(nn.Module):
         steps: int,
         grid: GridName,
     ) -> None:
+        check_counts(
+            type(self).__name__,
+            channels=channels,
+            convolutions=convolutions,
+            classes=classes,
+            in_channels=in_channels,
+        )
         super().__init__()
         if halvings < 0:
             raise BadInput(f"The 'halvings' of {type(self).__name__} must be at least 0. Got {halvings!r}.")

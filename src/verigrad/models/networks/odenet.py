@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from verigrad.core.errors import BadInput
 from verigrad.models.conv_fields import ConvField, normal
+from verigrad.models.counts import check_counts
 from verigrad.models.fields import tiled
 from verigrad.models.ode_block import GridName, ODEBlock, named_solver
 
@@ -45,9 +45,8 @@ class ODENet(nn.Module):
         steps: int = 1,
         grid: GridName = "all",
     ) -> None:
+        check_counts("ODENet", channels=channels, blocks=blocks, classes=classes, in_channels=in_channels)
         super().__init__()
-        if blocks < 1:
-            raise BadInput(f"The 'blocks' of ODENet must be at least 1. Got {blocks!r}.")
         solver = named_solver(method=method, tol=tol, control=control, steps=steps, grid=grid)
         self.channels = channels
         self.blocks = nn.Sequential(*(ODEBlock(ConvField(channels, groups=GROUPS), solver) for _ in range(blocks)))

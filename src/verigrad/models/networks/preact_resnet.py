@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from verigrad.models.networks.residual import ResidualNet, check_counts, conv, four_stages
+from verigrad.models.counts import check_counts
+from verigrad.models.networks.residual import ResidualNet, conv, four_stages
 
 
 class PreActBlock(nn.Module):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from verigrad.core.errors import BadInput
 from verigrad.models.networks.antisymmetric import AntisymmetricConv2d
 
 
@@ -132,14 +131,3 @@ def he_fan_out(model: nn.Module) -> None:
     for part in model.modules():
         if isinstance(part, nn.Conv2d | AntisymmetricConv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-
-
-def check_counts(model: str, **counts: int) -> None:
-    """The sizes of a model are at least 1.
-
-    Raises:
-        BadInput: naming the one that is not.
-    """
-    for name, count in counts.items():
-        if count < 1:
-            raise BadInput(f"The {name!r} of {model} must be at least 1. Got {count!r}.")

@@ -8,11 +8,11 @@ from typing import Literal
 from torch import nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 from verigrad.models.networks.residual import (
     BasicBlock,
     Bottleneck,
     ResidualNet,
-    check_counts,
     conv,
     four_stages,
     he_fan_out,

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 from verigrad.models.networks.residual import (
     Residual,
     ResidualNet,
     basic_branch,
-    check_counts,
     conv,
     he_fan_out,
     normed,

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
-from verigrad.models.networks.residual import ResidualNet, check_counts, conv
+from verigrad.models.counts import check_counts
+from verigrad.models.networks.residual import ResidualNet, conv
 
 Activation = Literal["relu", "smooth"]
 Head = Literal["released", "linear"]

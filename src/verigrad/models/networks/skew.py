@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.activations import Activation
+from verigrad.models.counts import check_counts
 from verigrad.models.fields import Norm, SkewConvField, SkewLinearField, Variant
 from verigrad.models.ode_block import GridName, ODEBlock, named_solver
 
@@ -46,6 +47,7 @@ class SkewConvNet(nn.Module):
         steps: int = 1,
         grid: GridName = "all",
     ) -> None:
+        check_counts("SkewConvNet", channels=channels, classes=classes, in_channels=in_channels)
         super().__init__()
         if not strides:
             raise BadInput("The 'strides' of SkewConvNet must be 1 or 2 for each block, at least one. Got none.")
@@ -100,6 +102,7 @@ class SkewLinearNet(nn.Module):
         steps: int = 1,
         grid: GridName = "all",
     ) -> None:
+        check_counts("SkewLinearNet", classes=classes, in_channels=in_channels, size=size)
         super().__init__()
         widths = (in_channels * size * size, *hidden, classes)
         if min(widths) < 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from verigrad.models.counts import check_counts
+
 
 class SmallConvNet(nn.Module):
     """conv 3×3 → ReLU → conv 3×3, stride 2 → ReLU → average pooling to 4×4 → linear 64 → ReLU → linear.
@@ -18,6 +20,7 @@ class SmallConvNet(nn.Module):
     """
 
     def __init__(self, in_channels: int = 1, classes: int = 10, channels: int = 16) -> None:
+        check_counts("SmallConvNet", in_channels=in_channels, classes=classes, channels=channels)
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1),

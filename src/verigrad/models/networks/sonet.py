@@ -8,21 +8,12 @@ from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
 from verigrad.models.activations import Activation
-from verigrad.models.fields import Norm, SkewConvField, SkewLinearField, Variant, tiled
+from verigrad.models.counts import check_counts
+from verigrad.models.fields import Norm, SkewConvField, SkewLinearField, Variant
+from verigrad.models.networks.channel_copy import ChannelCopy
 from verigrad.models.ode_block import GridName, ODEBlock, named_solver
 
 STRIDES = (1, 2, 2, 2)
-
-
-class ChannelCopy(nn.Module):
-    """g_channel-copy of Eq. (6): images (B, c, H, W) to (B, C, H, W), their channels over and over (`tiled`)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        return tiled(x, self.channels)
 
 
 class SONet(nn.Module):
@@ -32,10 +23,12 @@ class SONet(nn.Module):
     one step size for the whole batch, differentiated through the choice of that step. So predictions depend on
     batch-mates. 5,944,022 parameters, or 1,491,318 at 32 channels; 2,802,902 and 704,118 with one block in each stage.
 
-    variant="paper" is Eq. (3) and Eq. (6) as printed: blocks without norms, and before the stem the channel-copy layer,
-    which repeats the image's channels until there are C, so that the stem has as many channels in as out (5,964,800
-    parameters, or 1,492,480 at 32 channels). In the released code the stem takes the image itself, and repeats the
-    channels in its start.
+    variant="paper" takes what the paper prints in place of that: Eq. (3) without norms, and before the stem the
+    channel-copy layer of Eq. (6), so that the stem has as many channels in as out. In the released code the stem takes
+    the image itself, and repeats the channels in its start. The paper has one block in each stage, blocks=(1, 1, 1, 1):
+    2,831,360 parameters, or 709,120 at 32 channels; with two, 5,964,800 and 1,492,480. It asks for as many channels in
+    as out of every feature block and does not say where they double: here stages two to four do it, as in the released
+    code.
 
     Stages two to four halve the image. Its sides must be multiples of 8: digits of 8×8 go 8 → 8 → 4 → 2 → 1, and the
     average pooling then has a single pixel.
@@ -74,6 +67,7 @@ class SONet(nn.Module):
         steps: int = 1,
         grid: GridName = "all",
     ) -> None:
+        check_counts("SONet", channels=channels, classes=classes, in_channels=in_channels)
         super().__init__()
         if len(blocks) != len(STRIDES) or min(blocks) < 1:
             raise BadInput(f"The 'blocks' of SONet must be four numbers of at least 1. Got {tuple(blocks)}.")

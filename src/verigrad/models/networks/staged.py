@@ -15,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 
 Norm = Literal["group", "batch", "none"]
 STAGES = 3
@@ -115,8 +116,7 @@ def staged(
     Raises:
         BadInput: for numbers out of range.
     """
-    if channels < 1:
-        raise BadInput(f"The 'channels' of {name} must be at least 1. Got {channels}.")
+    check_counts(name, channels=channels, classes=classes, in_channels=in_channels)
     if len(blocks) != STAGES or min(blocks) < 1:
         raise BadInput(f"The 'blocks' of {name} must be three numbers of at least 1. Got {tuple(blocks)}.")
     parts: list[nn.Module] = [_Stem(in_channels, channels, norm)]

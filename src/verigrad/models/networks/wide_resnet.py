@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from verigrad.core.errors import BadInput
+from verigrad.models.counts import check_counts
 from verigrad.models.networks.preact_resnet import PreActBlock
-from verigrad.models.networks.residual import ResidualNet, check_counts, conv, he_fan_out, stages
+from verigrad.models.networks.residual import ResidualNet, conv, he_fan_out, stages
 
 Variant = Literal["released", "standard"]
 
