@@ -117,6 +117,8 @@ def test_the_normalised_model_is_inspected(verigrad, there: Path) -> None:
 
 @pytest.mark.parametrize("which", ["Leaving", "LeavingBatches"])
 def test_a_model_that_leaves_is_told(verigrad, there: Path, which: str) -> None:
+    import torchdiffeq  # noqa: F401 (where it is loaded, its calls are looked for)
+
     said = verigrad("inspect", f"others:{which}", "--data", "own.npz")
     assert said.err == ""
     assert list(rows(said.out)) == list(NAMES)

@@ -61,7 +61,7 @@ def recognise(model: nn.Module, x: Tensor, *, seed: int) -> Foreign:
             frozen = twin(model, gradient=Direct(grid="frozen"))(at)
             if frozen.requires_grad:
                 torch.autograd.grad(frozen.sum(), at, allow_unused=True)
-    except Exception as fault:  # a model that cannot be carried is audited all the same
+    except (Exception, SystemExit) as fault:  # a model that cannot be carried is audited all the same
         return Foreign(refused=str(fault).strip().partition("\n")[0])
     change = float((frozen.detach() - own).norm() / own.norm().clamp(min=1e-30))
     if not change <= AGREES:
