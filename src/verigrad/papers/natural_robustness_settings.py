@@ -74,7 +74,7 @@ def _smoke(name: str) -> Half:
     return Half(
         data="digits",
         train=100,
-        n=10,
+        n=6,
         walked=3,
         epochs=dict.fromkeys(MODELS, 1),
         batch=100,

@@ -80,7 +80,7 @@ SETTINGS = {
     "smoke": Setting(
         data="digits",
         train=50,
-        n=10,
+        n=5,
         epochs=1,
         optimiser="adam",
         lr=0.01,
