@@ -1,6 +1,7 @@
 """The demo's five verdicts: from scratch (slow), and from its three trained nets in tests/nets.
 
-The nets were written by `verigrad demo` with seed 0; the slow test trains them again and expects the same verdicts.
+The nets were written by an earlier `verigrad demo` with seed 0; the slow test trains new ones and expects the same
+verdicts.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ CONV_RECIPE = {"epochs": 20, "optimiser": "adam", "lr": 3e-3, "schedule": "one-c
 NETS = {
     "conv": Net(spec=CONV, objective="natural", recipe=CONV_RECIPE),
     "sonet": Net(
-        spec=SONET, objective="natural", recipe={"epochs": 10, "optimiser": "adam", "lr": 0.01, "schedule": "one-cycle"}
+        spec=SONET, objective="natural", recipe={"epochs": 8, "optimiser": "adam", "lr": 0.01, "schedule": "one-cycle"}
     ),
     "hardened": Net(
         spec=CONV,
@@ -91,7 +91,7 @@ def demo(
     from verigrad.reports.write import write_index
 
     console = Console()
-    console.print(f"Training three classifiers and auditing five on {n} digits; four to seven minutes on two cores.")
+    console.print(f"Training three classifiers and auditing five on {n} digits; about five minutes on two cores.")
     summaries = _both_lanes(out, n, seed)
     rows = [IndexRow(summaries[name], f"audits/{name}/report.html") for name in ROWS]
     page = write_index(rows, out / "report.html", title="Five classifiers of digits, and what their claims are worth")
