@@ -55,7 +55,7 @@ class Row:
     question: str
     subject: str
     attack: str
-    library: str
+    package: str
     images: int
     ratios: list[float]
     seconds: float
@@ -101,7 +101,7 @@ def measure(trial: Trial, subject: Subject) -> Row:
         question=trial.question,
         subject=trial.subject,
         attack=trial.attack,
-        library=trial.library,
+        package=trial.package,
         images=len(x),
         ratios=[round(ratio, 3) for ratio in ratios],
         seconds=round(statistics.median(spent), 3),
@@ -119,7 +119,7 @@ def table(rows: list[Row]) -> str:
         "| left, by seed | L2, median and mean |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
     )
     return head + "".join(
-        f"| {r.question} | {r.subject}, n = {r.images} | {r.attack} | {r.library} | {_ratio(r.ratios)} | {r.seconds:g} "
+        f"| {r.question} | {r.subject}, n = {r.images} | {r.attack} | {r.package} | {_ratio(r.ratios)} | {r.seconds:g} "
         f"| {r.forwards:g} | {r.backwards:g} | {', '.join(f'{share:.0%}' for share in r.left)} "
         f"| {', '.join(f'{a:g} and {b:g}' for a, b in zip(r.median, r.mean, strict=True))} |\n"
         for r in rows
@@ -142,7 +142,7 @@ def subjects(needed: set[str], cifar10: Path | None, weights: Path | None) -> di
 
 def foolbox_queries(rows: list[Row]) -> float:
     """What foolbox's Boundary, which runs before verigrad's, took of a sample; 0 where it was not run."""
-    return next((row.forwards for row in rows if row.question == "Boundary" and row.library == "foolbox"), 0.0)
+    return next((row.forwards for row in rows if row.question == "Boundary" and row.package == "foolbox"), 0.0)
 
 
 def main() -> None:
@@ -158,7 +158,7 @@ def main() -> None:
     libraries = load_libraries()
     known_rows = {name(row) for row in recorded()} if given.missing else set()
     wanted = [one for one in trials(libraries) if given.only in one.question and name(one) not in known_rows]
-    wanted.sort(key=lambda trial: (trial.question == "Boundary") * (trial.library == "verigrad"))
+    wanted.sort(key=lambda trial: (trial.question == "Boundary") * (trial.package == "verigrad"))
     known = subjects({trial.subject for trial in wanted}, given.cifar10, given.weights)
     rows = recorded() if given.missing else []
     for trial in track(wanted, "attacks", console=Console(stderr=True)):
@@ -173,7 +173,7 @@ def main() -> None:
 
 
 def name(one: Trial | Row) -> tuple[str, ...]:
-    return one.question, one.subject, one.attack, one.library
+    return one.question, one.subject, one.attack, one.package
 
 
 def recorded() -> list[Row]:
@@ -192,7 +192,7 @@ def write(rows: list[Row], libraries: Libraries, *, cifar10: bool) -> None:
     by_name = {name(row): row for row in [*recorded(), *rows]}
     order = list(dict.fromkeys(trial.question for trial in trials(libraries)))
     rows = [row for row in by_name.values() if row.question in order]
-    rows.sort(key=lambda row: (order.index(row.question), row.subject, row.library != "verigrad", row.library))
+    rows.sort(key=lambda row: (order.index(row.question), row.subject, row.package != "verigrad", row.package))
     setting = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "libraries": libraries.found}
     file.write_text(json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in libraries.found.items()) or "no other library"

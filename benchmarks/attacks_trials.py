@@ -28,7 +28,7 @@ class Trial:
     question: str
     subject: str
     attack: str
-    library: str
+    package: str
     run: Run
     passes: int = 0
     rounds: int = 3
@@ -51,31 +51,31 @@ def trials(libraries: Libraries) -> list[Trial]:
 
     def peers(runs: dict[str, Run], like: Trial, rounds: int) -> list[Trial]:
         return [
-            replace(like, library=name, run=run, rounds=rounds) for name, run in runs.items() if name in libraries.found
+            replace(like, package=name, run=run, rounds=rounds) for name, run in runs.items() if name in libraries.found
         ]
 
     def pgd(question: str, subject: str, steps: int, size: float, rounds: int, peer_rounds: int) -> list[Trial]:
         one = Trial(
-            question=question, subject=subject, attack=f"PGD-{steps}, steps of {size:.2g}", library="verigrad",
+            question=question, subject=subject, attack=f"PGD-{steps}, steps of {size:.2g}", package="verigrad",
             run=ours(PGD(steps=steps, step_size=size)), passes=steps, rounds=rounds,
         )  # fmt: skip
         return [one, *peers(pgd_linf(steps, size), one, peer_rounds)]
 
     def minimal(question: str, subject: str, name: str, run: Run, runs: dict[str, Run], **more: int) -> list[Trial]:
-        one = Trial(question=question, subject=subject, attack=name, library="verigrad", run=run, minimal=True, **more)
+        one = Trial(question=question, subject=subject, attack=name, package="verigrad", run=run, minimal=True, **more)
         return [one, *peers(runs, one, one.rounds)]
 
     def ensemble(subject: str, images: int) -> list[Trial]:
         full, sparing = StandardEnsemble(), StandardEnsemble(sparing=True)
         one = Trial(
             question="standard ensemble", subject=subject, attack="100 steps, 9 targets, 5000 queries",
-            library="verigrad", run=ours(full), images=images,
+            package="verigrad", run=ours(full), images=images,
         )  # fmt: skip
         other = replace(one, attack=f"{one.attack}, sparing", run=ours(sparing))
         return [other, *peers(standard_ensemble(), one, one.rounds), replace(one, rounds=1)]
 
     bf16 = Trial(
-        question="gradients in bfloat16", subject="brittle", attack="PGD-20, bf16", library="verigrad",
+        question="gradients in bfloat16", subject="brittle", attack="PGD-20, bf16", package="verigrad",
         run=ours(OnTwin(attack=PGD(steps=20, step_size=2 / 255), change=BFloat16())), passes=20,
     )  # fmt: skip
     cw = ours(CarliniWagnerL2(steps=100, search_steps=1, constant=1.0), L2)

@@ -84,9 +84,9 @@ def test_a_gpu_that_is_not_here_begins_nothing(verigrad: Shell, command: str) ->
 @pytest.mark.usefixtures("shop")
 def test_one_run_is_of_one_device(verigrad: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ("attack", *COMMANDS["attack"][:-1], tmp_path / "run")
+    monkeypatch.setattr("verigrad.auditing.identity.behaviour_hash", lambda *_: "the same")
     assert verigrad(*run, "--device", "cpu").code == 0
-    monkeypatch.setattr("verigrad.models.loading.check_classifier", lambda *_: None)
-    monkeypatch.setattr("verigrad.core.classifier.device_of", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr("verigrad.auditing.identity.device_of", lambda _: torch.device("cuda", 0))
     said = verigrad(*run)
     assert said.code == 2
     assert 'device is "cpu" there and "cuda:0" here' in said.error

@@ -62,7 +62,8 @@ def recognise(model: nn.Module, x: Tensor, *, seed: int) -> Foreign:
             if frozen.requires_grad:
                 torch.autograd.grad(frozen.sum(), at, allow_unused=True)
     except (Exception, SystemExit) as fault:  # a model that cannot be carried is audited all the same
-        return Foreign(refused=str(fault).strip().partition("\n")[0])
+        why = "it ended the program" if isinstance(fault, SystemExit) else str(fault).strip().partition("\n")[0]
+        return Foreign(refused=why)
     change = float((frozen.detach() - own).norm() / own.norm().clamp(min=1e-30))
     if not change <= AGREES:
         return Foreign(refused=f"Carried onto our solvers its logits change by {change:.1%}.")

@@ -1,4 +1,4 @@
-"""All that decides the numbers of an audit: two audits with the same identity are the same audit."""
+"""All that decides the numbers of an audit or of a run of attacks: with the same identity they are the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from verigrad.core.seeds import derive_seed
 from verigrad.core.threat import Threat
 from verigrad.data.images import Images, data_hash
 from verigrad.evaluation.look import fixed_draws
-from verigrad.models.inspecting import weights_hash
+from verigrad.evaluation.subject import Subject
+from verigrad.models.inspecting import describe_model, weights_hash
 from verigrad.models.twin import ode_blocks
 
 
@@ -47,22 +48,37 @@ def identify(
     names: Names,
     foreign: Foreign = NOT_FOREIGN,
 ) -> dict[str, Any]:
-    """What a ledger is opened with, as JSON."""
+    """What the ledger of an audit is opened with, as JSON."""
+    return {
+        **_looked_at(model, images, threat, batch=batch, seed=seed, names=names),
+        "solver": [*(repr(block.solver) for block in ode_blocks(model)), *foreign.texts()],
+        "claim_attack": catalog.describe(claim.attack),
+        "claim_accuracy": claim.accuracy,
+        "budget": asdict(budget),
+        "versions": {"verigrad": version("verigrad"), "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def identify_run(command: str, subject: Subject, images: Images, names: Names) -> dict[str, Any]:
+    """What the ledger of a command is opened with that may try more on it: its attacks are no part of the identity."""
+    model = subject.model
+    looked_at = _looked_at(model, images, subject.threat, batch=subject.batch, seed=subject.seed, names=names)
+    return {"command": command, "solvers": describe_model(model)["solvers"], **looked_at}
+
+
+def _looked_at(
+    model: nn.Module, images: Images, threat: Threat, *, batch: int, seed: int, names: Names
+) -> dict[str, Any]:
     return {
         **{key: value for key, value in asdict(names).items() if key != "title"},
         "weights_sha256": weights_hash(model),
         "behaviour_sha256": behaviour_hash(model, images, batch),
-        "solver": [*(repr(block.solver) for block in ode_blocks(model)), *foreign.texts()],
         "data_sha256": data_hash(images),
         "n": len(images.y),
         "threat": str(threat),
-        "claim_attack": catalog.describe(claim.attack),
-        "claim_accuracy": claim.accuracy,
         "batch": batch,
-        "budget": asdict(budget),
         "seed": seed,
         "device": str(device_of(model)),
-        "versions": {"verigrad": version("verigrad"), "torch": torch.__version__, "python": platform.python_version()},
     }
 
 

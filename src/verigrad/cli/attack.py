@@ -63,17 +63,15 @@ def attack(
 ) -> None:
     """Attack a model and print the accuracy that is left."""
     from verigrad import catalog
-    from verigrad.auditing.identity import behaviour_hash
+    from verigrad.auditing.identity import Names, identify_run
     from verigrad.cli.curve import draw_curve, refuse_curve
     from verigrad.cli.ladder import parse_ladder
     from verigrad.cli.parts import check_norm
-    from verigrad.core.classifier import device_of
     from verigrad.core.threat import parse_threat
-    from verigrad.data.images import data_hash
     from verigrad.data.load import load_data
     from verigrad.evaluation.subject import Subject
     from verigrad.ledger.store import Ledger
-    from verigrad.models.loading import check_classifier, describe_model, load_model, weights_hash
+    from verigrad.models.loading import check_classifier, load_model
     from verigrad.models.normalised import normalising
 
     ball = parse_threat(threat)
@@ -89,22 +87,8 @@ def attack(
     classifier.to(where)
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=ball, batch=batch, seed=seed)
-    # The attacks are no part of it: more of them may be tried on the same ledger.
-    identity = {
-        "command": "attack",
-        "model": named,
-        "weights": weights or "",
-        "weights_sha256": weights_hash(classifier),
-        "behaviour_sha256": behaviour_hash(classifier, images, batch),
-        "solvers": describe_model(classifier)["solvers"],
-        "data": data,
-        "data_sha256": data_hash(images),
-        "n": len(images),
-        "threat": str(ball),
-        "batch": batch,
-        "seed": seed,
-        "device": str(device_of(classifier)),
-    }
+    names = Names(model=named, weights=weights or "", data=data)
+    identity = identify_run("attack", subject, images, names)
     if ladder is not None:
         draw_curve(subject, identity, tools, ladder, out)
         return

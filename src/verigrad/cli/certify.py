@@ -59,13 +59,11 @@ def certify(
     Exits 6 if an error lies inside a radius where the certificate's class allows none.
     """
     from verigrad import catalog
-    from verigrad.auditing.identity import behaviour_hash
-    from verigrad.core.classifier import device_of
-    from verigrad.data.images import data_hash
+    from verigrad.auditing.identity import Names, identify_run
     from verigrad.data.load import load_data
     from verigrad.evaluation.subject import Subject
     from verigrad.ledger.store import Ledger
-    from verigrad.models.loading import check_classifier, describe_model, load_model, weights_hash
+    from verigrad.models.loading import check_classifier, load_model
     from verigrad.models.normalised import normalising
 
     where = judging_device(device)
@@ -80,22 +78,8 @@ def certify(
     check_classifier(classifier, images.x, images.y)
     subject = Subject(model=classifier, x=images.x, y=images.y, threat=box, batch=batch, seed=seed)
     # Neither certificates nor attacks are part of it: more of them may be tried on the same ledger.
-    identity = {
-        "command": "certify",
-        "model": named,
-        "weights": weights or "",
-        "weights_sha256": weights_hash(classifier),
-        "behaviour_sha256": behaviour_hash(classifier, images, batch),
-        "solvers": describe_model(classifier)["solvers"],
-        "data": data,
-        "data_sha256": data_hash(images),
-        "n": len(images),
-        "norm": norm,
-        "threat": str(box),
-        "batch": batch,
-        "seed": seed,
-        "device": str(device_of(classifier)),
-    }
+    names = Names(model=named, weights=weights or "", data=data)
+    identity = {**identify_run("certify", subject, images, names), "norm": norm}
     with Ledger.create_or_resume(out / "ledger.sqlite", identity) as ledger:
         _run(subject, ledger, certificates, attacks)
         for place in against or ():

@@ -73,8 +73,7 @@ class WideSOBlock(ResidualNet):
 
     46,172,870 parameters at the paper's WRN-34-10. variant="paper" copies the image's channels before the block, as in
     `SOBlock` (46,174,666 parameters); the residual blocks begin with a norm of their own. Weights start by
-    `wide_start`, the block's as in `SkewConvField`.
-    Images of any size.
+    `wide_start`, the block's as in `SkewConvField`. Images of any size.
 
     Args:
         depth: 6n + 4.
